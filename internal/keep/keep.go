@@ -1,0 +1,32 @@
+// Package keep pins modules until their users stand; it goes away with the first release.
+package keep
+
+import (
+	_ "github.com/HdrHistogram/hdrhistogram-go"
+	_ "github.com/bufbuild/protocompile"
+	_ "github.com/cespare/xxhash/v2"
+	_ "github.com/cloudwego/hertz/pkg/app/server"
+	_ "github.com/cloudwego/kitex/client"
+	_ "github.com/cloudwego/kitex/server"
+	_ "github.com/cloudwego/netpoll"
+	_ "github.com/cockroachdb/pebble/v2"
+	_ "github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	_ "github.com/gobwas/ws"
+	_ "github.com/gobwas/ws/wsutil"
+	_ "github.com/golang-jwt/jwt/v5"
+	_ "github.com/google/uuid"
+	_ "github.com/knadh/koanf/parsers/yaml"
+	_ "github.com/knadh/koanf/providers/confmap"
+	_ "github.com/knadh/koanf/providers/env/v2"
+	_ "github.com/knadh/koanf/providers/file"
+	_ "github.com/knadh/koanf/providers/posflag"
+	_ "github.com/knadh/koanf/providers/structs"
+	_ "github.com/knadh/koanf/v2"
+	_ "github.com/prometheus/client_golang/prometheus/promhttp"
+	_ "github.com/spf13/cobra"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/time/rate"
+	_ "golang.org/x/term"
+	_ "google.golang.org/protobuf/encoding/protojson"
+	_ "google.golang.org/protobuf/types/dynamicpb"
+)
