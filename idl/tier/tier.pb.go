@@ -2786,6 +2786,56 @@ func (x *PushesReply) GetPushes() []*PushRecord {
 	return nil
 }
 
+type PublishBatch struct {
+	Items []*QueueMessage `protobuf:"bytes,1,rep,name=items" json:"items,omitempty"`
+}
+
+func (x *PublishBatch) Reset() { *x = PublishBatch{} }
+
+func (x *PublishBatch) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
+
+func (x *PublishBatch) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *PublishBatch) GetItems() []*QueueMessage {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+type QueueMessage struct {
+	Topic   string `protobuf:"bytes,1,opt,name=topic" json:"topic,omitempty"`
+	Key     string `protobuf:"bytes,2,opt,name=key" json:"key,omitempty"`
+	Payload []byte `protobuf:"bytes,3,opt,name=payload" json:"payload,omitempty"`
+}
+
+func (x *QueueMessage) Reset() { *x = QueueMessage{} }
+
+func (x *QueueMessage) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
+
+func (x *QueueMessage) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *QueueMessage) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *QueueMessage) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *QueueMessage) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
 type Logic interface {
 	Uplink(ctx context.Context, req *UplinkBatch) (res *Accepted, err error)
 	Renew(ctx context.Context, req *RenewBatch) (res *RenewReply, err error)
@@ -2811,4 +2861,8 @@ type Das interface {
 	Progress(ctx context.Context, req *ProgressRequest) (res *ProgressReply, err error)
 	Scan(ctx context.Context, req *ScanRequest) (res *ScanReply, err error)
 	Pushes(ctx context.Context, req *PushesRequest) (res *PushesReply, err error)
+}
+
+type Queue interface {
+	Publish(ctx context.Context, req *PublishBatch) (res *Accepted, err error)
 }

@@ -1,0 +1,58 @@
+# Everything a newcomer or the gate needs. `make help` explains every target.
+SHELL := /bin/sh
+GO    ?= go
+BIN   := bin
+SEEDS ?= 1000
+FROM  ?= 1
+# The race detector needs a C compiler; without one the tests run without it and say so.
+RACE  := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
+
+.PHONY: help build run test unit e2e sim check lint gen gen-check fuzz bench cover clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## bin/hongyan
+	$(GO) build -o $(BIN)/hongyan ./cmd/hongyan
+
+run: build ## builds and starts hongyan dev: every tier in one process, data in ./data
+	./$(BIN)/hongyan dev --data data
+
+test: unit sim e2e ## every test: unit, the simulated cluster, end to end over real processes
+
+unit: ## package tests, with the race detector where a C compiler is at hand
+	@[ -n "$(RACE)" ] || echo "no C compiler: running without the race detector"
+	$(GO) test $(RACE) $$($(GO) list ./... | grep -v /tests/)
+	$(GO) test ./tests/arch/...
+
+sim: ## the simulated cluster: SEEDS=1000 FROM=1; a failing seed prints how to run it again
+	HONGYAN_SIM_SEEDS=$(SEEDS) HONGYAN_SIM_FROM=$(FROM) $(GO) test ./tests/sim/... -timeout 0
+
+e2e: build ## end to end: real sockets, real processes, kill -9, a real browser where there is one
+	$(GO) test -count=1 -timeout 20m ./tests/e2e/... ./tests/browser/...
+
+check: lint gen-check ## what the gate checks beside the tests
+
+lint: ## gofmt, vet, staticcheck
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }
+	$(GO) vet ./...
+	./tools/staticcheck.sh ./...
+
+gen: ## regenerates everything generated: idl, the error table
+	./idl/gen.sh
+
+gen-check: ## generated code is what the sources say
+	./idl/gen.sh
+	@git diff --exit-code --stat -- idl docs || { echo "generated files differ: run make gen and commit"; exit 1; }
+
+fuzz: ## every fuzz target for FUZZTIME=10s
+	./tests/fuzz.sh $(or $(FUZZTIME),10s)
+
+bench: build ## the figures of docs/performance.md on this machine
+	./tests/bench.sh
+
+cover: ## coverage of the unit tests
+	$(GO) test -coverprofile=$(BIN)/cover.out ./... && $(GO) tool cover -func=$(BIN)/cover.out | tail -1
+
+clean: ## removes bin and the data of make run
+	rm -rf $(BIN) data
