@@ -446,6 +446,7 @@ func (x *Behind) GetHead() uint64 {
 type DownlinkBatch struct {
 	Logic string  `protobuf:"bytes,1,opt,name=logic" json:"logic,omitempty"`
 	Items []*Down `protobuf:"bytes,2,rep,name=items" json:"items,omitempty"`
+	Boot  string  `protobuf:"bytes,3,opt,name=boot" json:"boot,omitempty"` // the gateway's life that these connections belong to: another life answers all of them gone. Empty = not checked
 }
 
 func (x *DownlinkBatch) Reset() { *x = DownlinkBatch{} }
@@ -466,6 +467,13 @@ func (x *DownlinkBatch) GetItems() []*Down {
 		return x.Items
 	}
 	return nil
+}
+
+func (x *DownlinkBatch) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
 }
 
 type Down struct {
@@ -1713,6 +1721,7 @@ type Change struct {
 	Deliver    uint64           `protobuf:"varint,6,opt,name=deliver" json:"deliver,omitempty"`        // n of that row; 0 = none (a change already delivered)
 	SkipDevice string           `protobuf:"bytes,7,opt,name=skip_device" json:"skip_device,omitempty"` // the device that caused it learns by its own answer
 	Shard      uint32           `protobuf:"varint,8,opt,name=shard" json:"shard,omitempty"`
+	Entries    uint32           `protobuf:"varint,9,opt,name=entries" json:"entries,omitempty"` // how many changes the delivery row holds in all: its home ends it only when it has seen so many. 0 = not told
 }
 
 func (x *Change) Reset() { *x = Change{} }
@@ -1777,11 +1786,19 @@ func (x *Change) GetShard() uint32 {
 	return 0
 }
 
+func (x *Change) GetEntries() uint32 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
 type DeliverBatch struct {
 	Logic   string         `protobuf:"bytes,1,opt,name=logic" json:"logic,omitempty"`
 	Boot    string         `protobuf:"bytes,2,opt,name=boot" json:"boot,omitempty"`
 	Orders  []*FanOutOrder `protobuf:"bytes,3,rep,name=orders" json:"orders,omitempty"`   // two-stage: commit, then push
 	Changes []*Change      `protobuf:"bytes,4,rep,name=changes" json:"changes,omitempty"` // one-commit: push
+	Typing  []*TypingTo    `protobuf:"bytes,5,rep,name=typing" json:"typing,omitempty"`   // never stored, dropped under load
 }
 
 func (x *DeliverBatch) Reset() { *x = DeliverBatch{} }
@@ -1818,6 +1835,46 @@ func (x *DeliverBatch) GetChanges() []*Change {
 	return nil
 }
 
+func (x *DeliverBatch) GetTyping() []*TypingTo {
+	if x != nil {
+		return x.Typing
+	}
+	return nil
+}
+
+type TypingTo struct {
+	Tenant string     `protobuf:"bytes,1,opt,name=tenant" json:"tenant,omitempty"`
+	Uid    string     `protobuf:"bytes,2,opt,name=uid" json:"uid,omitempty"`
+	Typing *im.Typing `protobuf:"bytes,3,opt,name=typing" json:"typing,omitempty"`
+}
+
+func (x *TypingTo) Reset() { *x = TypingTo{} }
+
+func (x *TypingTo) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
+
+func (x *TypingTo) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *TypingTo) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *TypingTo) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
+}
+
+func (x *TypingTo) GetTyping() *im.Typing {
+	if x != nil {
+		return x.Typing
+	}
+	return nil
+}
+
 // FanOutOrder is one entry of a fan-out row: a conversation that moved and who must learn.
 type FanOutOrder struct {
 	Owner    string        `protobuf:"bytes,1,opt,name=owner" json:"owner,omitempty"`  // of the fan-out row: boot id of a Logic
@@ -1827,6 +1884,7 @@ type FanOutOrder struct {
 	Tenant   string        `protobuf:"bytes,5,opt,name=tenant" json:"tenant,omitempty"`
 	Members  []*FanOut     `protobuf:"bytes,6,rep,name=members" json:"members,omitempty"`
 	Messages []*im.Message `protobuf:"bytes,7,rep,name=messages" json:"messages,omitempty"` // may be empty: read from the log
+	Entries  uint32        `protobuf:"varint,8,opt,name=entries" json:"entries,omitempty"`  // how many entries the row holds: its owner ends it only when all are done. 0 = not told
 }
 
 func (x *FanOutOrder) Reset() { *x = FanOutOrder{} }
@@ -1882,6 +1940,13 @@ func (x *FanOutOrder) GetMessages() []*im.Message {
 		return x.Messages
 	}
 	return nil
+}
+
+func (x *FanOutOrder) GetEntries() uint32 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
 }
 
 type FannedOutBatch struct {
