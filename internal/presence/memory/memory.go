@@ -1,0 +1,188 @@
+// Package memory is the presence cache of one process.
+package memory
+
+import (
+	"cmp"
+	"container/list"
+	"context"
+	"hash/maphash"
+	"slices"
+	"sync"
+	"time"
+
+	"hongyan/internal/presence"
+)
+
+// shards spread the locks; a power of two.
+const shards = 64
+
+// Cache implements presence.Cache. It has no goroutine: what has been forgotten goes away
+// with later writes.
+type Cache struct {
+	ttl, remember time.Duration
+	seed          maphash.Seed
+	shard         [shards]shard
+}
+
+type shard struct {
+	mu     sync.Mutex
+	closed bool
+	users  map[presence.User]*list.Element // of *record
+	order  *list.List                      // *record, by the time of the last write
+}
+
+type record struct {
+	user    presence.User
+	written time.Time
+	routes  map[string]route // by device
+}
+
+type route struct {
+	presence.Route
+	expires time.Time
+}
+
+// New returns an empty cache. ttl and remember of 0 are presence.TTL and presence.Remember.
+func New(ttl, remember time.Duration) *Cache {
+	c := &Cache{ttl: cmp.Or(ttl, presence.TTL), remember: cmp.Or(remember, presence.Remember), seed: maphash.MakeSeed()}
+	for i := range c.shard {
+		c.shard[i].reset()
+	}
+	return c
+}
+
+// Put implements presence.Cache.
+func (c *Cache) Put(ctx context.Context, user presence.User, routes ...presence.Route) error {
+	return c.write(ctx, user, func(r *record, now time.Time) {
+		for _, in := range routes {
+			old, ok := r.routes[in.Device]
+			if ok && now.Before(old.expires) && old.SessionEpoch > in.SessionEpoch {
+				continue
+			}
+			r.routes[in.Device] = route{in, now.Add(c.ttl)}
+		}
+	})
+}
+
+// Remove implements presence.Cache.
+func (c *Cache) Remove(ctx context.Context, user presence.User, device string, sessionEpoch uint64) error {
+	return c.write(ctx, user, func(r *record, _ time.Time) {
+		if old, ok := r.routes[device]; ok && old.SessionEpoch <= sessionEpoch {
+			delete(r.routes, device)
+		}
+	})
+}
+
+// Get implements presence.Cache.
+func (c *Cache) Get(ctx context.Context, users []presence.User) ([]presence.Entry, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	entries := make([]presence.Entry, len(users))
+	for i, user := range users {
+		entry, err := c.of(user).get(user, now, c.remember)
+		if err != nil {
+			return nil, err
+		}
+		entries[i] = entry
+	}
+	return entries, nil
+}
+
+// Flush forgets everything, as a restarted Redis would.
+func (c *Cache) Flush() {
+	for i := range c.shard {
+		s := &c.shard[i]
+		s.mu.Lock()
+		s.reset()
+		s.mu.Unlock()
+	}
+}
+
+// Close implements presence.Cache.
+func (c *Cache) Close() error {
+	for i := range c.shard {
+		s := &c.shard[i]
+		s.mu.Lock()
+		s.closed = true
+		s.reset()
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+func (c *Cache) of(user presence.User) *shard {
+	return &c.shard[maphash.Comparable(c.seed, user)%shards]
+}
+
+// write changes the record of a user, which it makes where there is none.
+func (c *Cache) write(ctx context.Context, user presence.User, change func(*record, time.Time)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	now := time.Now()
+	s := c.of(user)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return presence.ErrClosed
+	}
+	s.forgetLocked(now.Add(-c.remember))
+	e, ok := s.users[user]
+	if !ok {
+		e = s.order.PushBack(&record{user: user, routes: map[string]route{}})
+		s.users[user] = e
+	}
+	s.order.MoveToBack(e)
+	r := e.Value.(*record)
+	r.written = now
+	for device, old := range r.routes {
+		if !now.Before(old.expires) {
+			delete(r.routes, device)
+		}
+	}
+	change(r, now)
+	return nil
+}
+
+func (s *shard) reset() {
+	s.users = map[presence.User]*list.Element{}
+	s.order = list.New()
+}
+
+// forgetLocked drops the records last written at or before a time.
+func (s *shard) forgetLocked(before time.Time) {
+	for e := s.order.Front(); e != nil; e = s.order.Front() {
+		r := e.Value.(*record)
+		if r.written.After(before) {
+			return
+		}
+		s.order.Remove(e)
+		delete(s.users, r.user)
+	}
+}
+
+func (s *shard) get(user presence.User, now time.Time, remember time.Duration) (presence.Entry, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return presence.Entry{}, presence.ErrClosed
+	}
+	e, ok := s.users[user]
+	if !ok {
+		return presence.Entry{}, nil
+	}
+	r := e.Value.(*record)
+	if now.Sub(r.written) >= remember {
+		return presence.Entry{}, nil
+	}
+	entry := presence.Entry{Known: true}
+	for _, in := range r.routes {
+		if now.Before(in.expires) {
+			entry.Routes = append(entry.Routes, in.Route)
+		}
+	}
+	slices.SortFunc(entry.Routes, func(a, b presence.Route) int { return cmp.Compare(a.Device, b.Device) })
+	return entry, nil
+}
