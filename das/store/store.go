@@ -16,8 +16,13 @@ import (
 	"hongyan/idl/im"
 )
 
-// Key names a conversation or a user within a tenant. IDs never contain a zero byte.
+// Key names a conversation or a user within a tenant. Neither part contains a zero byte
+// or is longer than MaxID.
 type Key struct{ Tenant, ID string }
+
+// MaxID is the greatest length in bytes of a tenant, id, sender, client_msg_id, owner,
+// class or device.
+const MaxID = 255
 
 // Buckets is how many logical buckets keys are hashed into, for all time.
 const Buckets = 1024
@@ -25,12 +30,14 @@ const Buckets = 1024
 // Store is one database. Its methods may be called from many goroutines.
 //
 // Nothing that a method returns may be lost by a crash: a read that would show rows of a
-// commit still being flushed waits for that flush (R14). After a failed flush the store
-// is broken for good and every call answers ErrBroken.
+// commit still being flushed waits for that flush (R14); only what Batch declares as
+// losable is exempt. After a failed flush the store is broken for good and every call
+// answers ErrBroken.
 type Store interface {
-	// Commit applies the batch whole, flushed, or not at all. *FenceError names every key
-	// whose belief was wrong; nothing was written then. Any other error is an unknown
-	// outcome: the caller drops what it believes of the batch's keys.
+	// Commit applies the batch whole, flushed, or not at all, and keeps nothing of it. A
+	// *FenceError names every key whose belief was wrong, ErrInvalid a batch that breaks the
+	// rules of Batch; nothing was written then. Any other error is an unknown outcome: the
+	// caller drops what it believes of the batch's keys.
 	Commit(ctx context.Context, b *Batch) error
 
 	// View gives reads one consistent snapshot. It must be closed.
@@ -47,7 +54,8 @@ type Store interface {
 	Close() error
 }
 
-// View reads one snapshot. Slices and messages it returns belong to the caller.
+// View reads one snapshot, from one goroutine at a time. Slices and messages it returns
+// belong to the caller. A limit of 0 means all.
 type View interface {
 	// Bucket returns the epoch of a bucket and whether it may be written here.
 	Bucket(id uint32) (BucketState, error)
@@ -90,35 +98,44 @@ type View interface {
 	Close()
 }
 
-// Batch is one group commit. Order within a slice does not matter unless said.
+// Batch is one group commit. Order within a slice does not matter unless said. A key
+// stands at most once in a slice; Cursors and Woken may repeat theirs.
 type Batch struct {
 	// Buckets must be open at these epochs, or the commit fails for them (R17).
 	Buckets []BucketFence
 
-	// Convs and Users move head rows. From must be what the row holds (R01, R02).
+	// Convs and Users move head rows. From must be what the row holds (R01, R02). A ConvMove
+	// comes with all entries From+1..To.Seq, at least one. A UserMove comes with member
+	// rows whose versions differ and lie in (From, To], one at To; with To = From it is a
+	// mere fence.
 	Convs []ConvMove
 	Users []UserMove
 
-	// Messages are plain inserts. A seq that exists fails the fence of its conversation; a
-	// (conv, sender, client_msg_id) that exists is named in FenceError.Duplicates (R03).
+	// Messages are plain inserts, those of one conversation in ascending order. A seq that
+	// exists fails the fence of its conversation; a (conv, sender, client_msg_id) that is
+	// stored, or stands earlier in the batch, is named in FenceError.Duplicates (R03). An
+	// empty client_msg_id is no key.
 	Messages []*Message
-	// Rewrites replace entries that exist (recall, edit), under the fence of their conversation.
+	// Rewrites replace entries that exist or are inserted by this batch (recall, edit), under
+	// the fence of their conversation. Sender and ClientMsgID stay.
 	Rewrites []*Message
 
 	// Members are upserts of whole rows, under the fence of their user. Version, LastSeq,
-	// ReadSeq and PeerReadSeq are written as the greater of old and new.
+	// ReadSeq and PeerReadSeq are written as the greater of old and new (Member.Raise).
 	Members []MemberRow
 
+	// Outbox rows are inserted; one whose key exists is a repeated try and replaces it.
 	FanOut   []FanOutRow
 	Deliver  []DeliverRow
 	Sessions []SessionMove
 	Pushes   []PushRow
 
 	// What follows may be lost by a crash after the commit: losing it only repeats work. A
-	// batch that holds nothing else need not be flushed.
+	// batch that holds nothing else need not be flushed. The ranges delete rows stored before
+	// this batch, never its own.
 	FanOutDone  []RowRange
 	DeliverDone []RowRange
-	Cursors     []DeviceRow // Cursor is written as the greater of old and new
+	Cursors     []DeviceRow // (Epoch, Cursor) is written as the greater of old and new
 	Woken       []WokenMark // greater of old and new
 }
 
@@ -143,7 +160,8 @@ type BucketFence struct {
 type ConvHead struct {
 	Seq uint64 // of the last entry
 	Ord uint64 // countable messages so far
-	// Own counts each sender's countable messages in a personal log, for unread (R24).
+	// Own counts each sender's countable messages in a personal log, for unread (R24). Who
+	// has none may be absent.
 	Own map[string]uint64
 	// Flags holds who blocks whom in a p: conversation.
 	Flags ConvFlags
@@ -189,6 +207,11 @@ type Message struct {
 	ModSeq      uint64
 	Recalled    bool
 	TargetSeq   uint64
+
+	// MayRepeat is not stored: the writer could not rule out that this (conv, sender,
+	// ClientMsgID) is stored already or stands earlier in the batch, so Commit must look it
+	// up (R10). Without it a store that would pay a read may trust the writer.
+	MayRepeat bool
 }
 
 // Member is one user's row of one conversation.
@@ -247,7 +270,8 @@ type Session struct {
 	SeenMS  int64
 }
 
-// SessionMove writes a session row if the user's highest session epoch still is From.
+// SessionMove writes a session row if the user's highest session epoch still is From, as
+// of before the batch. A row's Epoch is written as the greater of old and new.
 type SessionMove struct {
 	User Key
 	From uint64
@@ -307,7 +331,8 @@ type DeliverEntry struct {
 	Seq     uint64
 }
 
-// Push is one offline push as recorded by the vendor that only records.
+// Push is one offline push as recorded by the vendor that only records. The same device,
+// conversation, seq and time is the same push.
 type Push struct {
 	Device, Platform, Conv string
 	Seq                    uint64
@@ -325,6 +350,10 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrBroken: a flush failed earlier; the process must end.
 	ErrBroken = errors.New("store is broken by a failed flush")
+	// ErrClosed: the store or the view was closed.
+	ErrClosed = errors.New("store is closed")
+	// ErrInvalid: the batch breaks a rule of Batch. A programming error; nothing was written.
+	ErrInvalid = errors.New("invalid batch")
 )
 
 // FenceError: nothing was written because these beliefs were wrong.

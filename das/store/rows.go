@@ -1,0 +1,103 @@
+package store
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Raise lifts the positions of m to those of old where old is ahead. LastOrd goes with
+// LastSeq and ReadOrd with ReadSeq; the settings stay as they are in m.
+func (m *Member) Raise(old *Member) {
+	m.Version = max(m.Version, old.Version)
+	if old.LastSeq > m.LastSeq {
+		m.LastSeq, m.LastOrd = old.LastSeq, old.LastOrd
+	}
+	if old.ReadSeq > m.ReadSeq {
+		m.ReadSeq, m.ReadOrd = old.ReadSeq, old.ReadOrd
+	}
+	m.PeerReadSeq = max(m.PeerReadSeq, old.PeerReadSeq)
+}
+
+// Raise lifts the position of d to that of old where old is ahead: positions compare as
+// pairs (Epoch, Cursor) (R18).
+func (d *Device) Raise(old *Device) {
+	if old.Epoch > d.Epoch || old.Epoch == d.Epoch && old.Cursor > d.Cursor {
+		d.Epoch, d.Cursor = old.Epoch, old.Cursor
+	}
+}
+
+// Clone returns a copy that shares no memory with k, not even its strings, which may
+// alias a receive buffer.
+func (k Key) Clone() Key {
+	return Key{strings.Clone(k.Tenant), strings.Clone(k.ID)}
+}
+
+// Clone returns a copy that shares no memory with m.
+func (m *Message) Clone() *Message {
+	c := *m
+	c.Conv = m.Conv.Clone()
+	c.Sender, c.ClientMsgID, c.Text = strings.Clone(m.Sender), strings.Clone(m.ClientMsgID), strings.Clone(m.Text)
+	c.Data = bytes.Clone(m.Data)
+	c.MayRepeat = false
+	return &c
+}
+
+// Clone returns a copy that shares no memory with h.
+func (h ConvHead) Clone() ConvHead {
+	h.Own = maps.Clone(h.Own)
+	return h
+}
+
+// Clone returns a copy that shares no memory with m.
+func (m Member) Clone() Member {
+	m.Conv, m.Remark = strings.Clone(m.Conv), strings.Clone(m.Remark)
+	return m
+}
+
+// Clone returns a copy that shares no memory with d.
+func (d Device) Clone() Device {
+	d.ID, d.Platform, d.PushToken = strings.Clone(d.ID), strings.Clone(d.Platform), strings.Clone(d.PushToken)
+	return d
+}
+
+// Clone returns a copy that shares no memory with s.
+func (s Session) Clone() Session {
+	s.Class, s.Device, s.Gateway = strings.Clone(s.Class), strings.Clone(s.Device), strings.Clone(s.Gateway)
+	return s
+}
+
+// Clone returns a copy that shares no memory with r.
+func (r FanOutRow) Clone() FanOutRow {
+	r.Owner = strings.Clone(r.Owner)
+	r.Entries = slices.Clone(r.Entries)
+	for i := range r.Entries {
+		e := &r.Entries[i]
+		e.Conv = e.Conv.Clone()
+		e.Members = slices.Clone(e.Members)
+		for j := range e.Members {
+			e.Members[j].UID = strings.Clone(e.Members[j].UID)
+		}
+	}
+	return r
+}
+
+// Clone returns a copy that shares no memory with r.
+func (r DeliverRow) Clone() DeliverRow {
+	r.Owner = strings.Clone(r.Owner)
+	r.Entries = slices.Clone(r.Entries)
+	for i := range r.Entries {
+		r.Entries[i].User = r.Entries[i].User.Clone()
+		r.Entries[i].Conv = strings.Clone(r.Entries[i].Conv)
+	}
+	return r
+}
+
+// Clone returns a copy that shares no memory with p.
+func (p Push) Clone() Push {
+	for _, s := range []*string{&p.Device, &p.Platform, &p.Conv, &p.Title, &p.Body, &p.Collapse} {
+		*s = strings.Clone(*s)
+	}
+	return p
+}
