@@ -679,7 +679,11 @@ func (x *AuthAck) GetSync() *SyncRsp {
 	return nil
 }
 
+// Ping keeps the connection alive. every_s is the client's T from now on: it writes at least
+// that often, and is given up after 2.2 T + 5 s of silence. 0 = as before, at first the
+// shortest of HELLO_ACK.
 type Ping struct {
+	EveryS uint32 `protobuf:"varint,1,opt,name=every_s" json:"every_s,omitempty"`
 }
 
 func (x *Ping) Reset() { *x = Ping{} }
@@ -687,6 +691,13 @@ func (x *Ping) Reset() { *x = Ping{} }
 func (x *Ping) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
 
 func (x *Ping) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *Ping) GetEveryS() uint32 {
+	if x != nil {
+		return x.EveryS
+	}
+	return 0
+}
 
 type Pong struct {
 	ServerMs int64 `protobuf:"varint,1,opt,name=server_ms" json:"server_ms,omitempty"`

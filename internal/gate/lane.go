@@ -1,0 +1,200 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"hongyan/idl/code"
+	"hongyan/idl/tier"
+	"hongyan/internal/batch"
+	"hongyan/internal/route"
+)
+
+// lane carries the packets of some users of one slot, one batch at a time.
+type lane struct {
+	up     *uplink
+	sender *batch.Sender[packet]
+}
+
+func newLane(u *uplink) *lane {
+	l := &lane{up: u}
+	l.sender = batch.New(u.gate.cfg.BatchMax, u.gate.cfg.UplinkQueue, l.send)
+	return l
+}
+
+// send brings a batch to where its users are at home, and when an instance fails to where
+// they are at home then, until all is accepted or has outlived its life. What comes later
+// waits behind it: that keeps the order.
+func (l *lane) send(ctx context.Context, items []packet) {
+	g := l.up.gate
+	g.metrics.uplinkWait.Observe(time.Duration(g.now() - items[0].since).Seconds())
+	for try := 0; ; try++ {
+		items = l.attempt(ctx, l.expire(items))
+		if len(items) == 0 || ctx.Err() != nil {
+			return
+		}
+		if try+1 >= g.deps.Logics.Slots() { // everyone was asked
+			pause(ctx, try)
+		}
+	}
+}
+
+const (
+	firstPause = 20 * time.Millisecond
+	maxPause   = 200 * time.Millisecond
+)
+
+func pause(ctx context.Context, try int) {
+	timer := time.NewTimer(min(maxPause, firstPause<<min(try, 4)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// expire answers and drops what has outlived its life.
+func (l *lane) expire(items []packet) []packet {
+	now := l.up.gate.now()
+	live := items[:0]
+	for i := range items {
+		if items[i].due > now {
+			live = append(live, items[i])
+			continue
+		}
+		items[i].fail(code.Errorf(code.Unavailable, "no server could take the request in time"))
+		l.up.done(&items[i])
+	}
+	return live
+}
+
+// share is the part of a batch that goes to one instance.
+type share struct {
+	peer  route.Peer[tier.Logic]
+	err   error // no instance can be picked
+	items []packet
+}
+
+// attempt calls each instance that is the home of some of the users, and returns what has
+// to be tried again. One user's packets stay together and in order.
+func (l *lane) attempt(ctx context.Context, items []packet) []packet {
+	shares := l.split(items)
+	if len(shares) == 1 { // as long as the home is up
+		return l.call(ctx, &shares[0])
+	}
+	left := make([][]packet, len(shares))
+	var calls sync.WaitGroup
+	for i := range shares {
+		calls.Go(func() { left[i] = l.call(ctx, &shares[i]) })
+	}
+	calls.Wait()
+	var again []packet
+	for _, items := range left {
+		again = append(again, items...)
+	}
+	return again
+}
+
+func (l *lane) split(items []packet) []share {
+	if len(items) == 0 {
+		return nil
+	}
+	whole := l.pick(&items[0])
+	for i := range items {
+		if s := l.pick(&items[i]); !s.same(&whole) {
+			return l.scatter(items)
+		}
+	}
+	whole.items = items
+	return []share{whole}
+}
+
+// scatter splits what goes to several instances.
+func (l *lane) scatter(items []packet) []share {
+	var shares []share
+	for i := range items {
+		s := l.pick(&items[i])
+		at := slices.IndexFunc(shares, func(other share) bool { return s.same(&other) })
+		if at < 0 {
+			at, shares = len(shares), append(shares, s)
+		}
+		shares[at].items = append(shares[at].items, items[i])
+	}
+	return shares
+}
+
+func (l *lane) pick(p *packet) share {
+	peer, err := l.up.gate.deps.Logics.Pick(p.conn.hash)
+	return share{peer: peer, err: err}
+}
+
+func (s *share) same(other *share) bool {
+	return s.peer.Instance == other.peer.Instance && (s.err == nil) == (other.err == nil)
+}
+
+// call hands a share over. It returns the packets when nobody knows whether they arrived.
+func (l *lane) call(ctx context.Context, s *share) []packet {
+	if s.err != nil || len(s.items) == 0 {
+		return s.items
+	}
+	g := l.up.gate
+	request := &tier.UplinkBatch{
+		Gateway: g.deps.Self.Addr,
+		Boot:    g.deps.Self.Boot,
+		Items:   make([]*tier.Uplink, len(s.items)),
+	}
+	now := g.now()
+	for i := range s.items {
+		request.Items[i] = s.items[i].attempt(now)
+	}
+	call, cancel := context.WithTimeout(ctx, g.cfg.CallTimeout)
+	_, err := s.peer.Client.Uplink(call, request)
+	cancel()
+	switch refusal := (*code.Error)(nil); {
+	case err == nil:
+	case refused(err, &refusal):
+		for i := range s.items {
+			s.items[i].fail(refusal)
+		}
+	case ctx.Err() != nil:
+		return s.items
+	default:
+		g.metrics.uplinkFailures.Inc()
+		g.deps.Log.Warn("a logic did not take packets; they go elsewhere",
+			"logic", s.peer.Addr, "packets", len(s.items), "err", err)
+		g.deps.Logics.Failed(s.peer)
+		return s.items
+	}
+	for i := range s.items {
+		l.up.done(&s.items[i])
+	}
+	return nil
+}
+
+// attempt is the packet as it is now handed over. Who got it in an earlier attempt may
+// still use it, so another gets a copy, marked as repeated (R10).
+func (p *packet) attempt(now int64) *tier.Uplink {
+	if p.tried {
+		again := *p.up
+		again.Repeated = true
+		p.up = &again
+	}
+	p.tried = true
+	p.up.TtlMs = max(1, time.Duration(p.due-now).Milliseconds())
+	return p.up
+}
+
+// refused tells an answer of a living Logic, which is passed on, from a call that failed.
+func refused(err error, refusal **code.Error) bool {
+	if !errors.As(err, refusal) {
+		return false
+	}
+	switch (*refusal).Code {
+	case code.Unavailable, code.Expired, code.UnknownOutcome:
+		return false
+	}
+	return true
+}
