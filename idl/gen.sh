@@ -1,0 +1,17 @@
+#!/bin/sh
+# Regenerates everything that is made from idl/: the Go of the .proto files, the codes and
+# their page. Needs only Go; leaves no difference when nothing has changed.
+set -eu
+cd "$(dirname "$0")/.."
+
+go -C tools build -o ../bin/tools/ github.com/cloudwego/kitex/tool/cmd/kitex
+
+for proto in idl/*.proto; do
+	# kitex tells its every step: that is of interest only when one fails.
+	if ! said=$(bin/tools/kitex -module hongyan -gen-path idl -I idl -type protobuf "$proto" 2>&1); then
+		printf '%s\n' "$said" >&2
+		exit 1
+	fi
+done
+
+go run ./idl/gen .
