@@ -281,3 +281,27 @@ func TestPickAllocatesNothing(t *testing.T) {
 		}
 	})
 }
+
+// Callers, failures and changes of the tier at once (run with -race).
+func TestPoolConcurrently(t *testing.T) {
+	run(t, members(4), func(p *route.Pool[string], c *center, _ *dialer) {
+		var callers sync.WaitGroup
+		for i := range 4 {
+			callers.Go(func() {
+				for _, h := range keys(500) {
+					peer, err := p.Pick(h)
+					if err == nil && h%8 == uint64(i) {
+						p.Failed(peer)
+					}
+					p.At(fmt.Sprint("a", i))
+					p.All()
+					p.Changed()
+				}
+			})
+		}
+		for i := range 50 {
+			c.states <- members(4, i%4)
+		}
+		callers.Wait()
+	})
+}
