@@ -1,0 +1,198 @@
+package das
+
+import (
+	"fmt"
+	"slices"
+
+	"hongyan/das/store"
+	"hongyan/idl/code"
+	"hongyan/idl/tier"
+)
+
+// userSessions are the slots of a user as the batch so far leaves them.
+type userSessions struct {
+	rows  []store.Session
+	dirty []bool
+	from  uint64 // highest epoch before the batch
+	epoch uint64 // highest now
+}
+
+func (p *plan) sessionsOf(k store.Key) (*userSessions, error) {
+	if s := p.sessions[k]; s != nil {
+		return s, nil
+	}
+	v, err := p.snapshot()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := v.Sessions(k)
+	if err != nil {
+		return nil, fmt.Errorf("read the sessions of %q: %w", k.ID, err)
+	}
+	s := &userSessions{rows: rows, dirty: make([]bool, len(rows))}
+	for _, r := range rows {
+		s.from = max(s.from, r.Epoch)
+	}
+	s.epoch = s.from
+	p.sessions[k] = s
+	return s, nil
+}
+
+// put writes a slot.
+func (s *userSessions) put(to store.Session) {
+	i := slices.IndexFunc(s.rows, func(r store.Session) bool { return r.Class == to.Class && r.Slot == to.Slot })
+	if i < 0 {
+		i = len(s.rows)
+		s.rows, s.dirty = append(s.rows, to), append(s.dirty, false)
+	}
+	s.rows[i], s.dirty[i] = to, true
+}
+
+// login plans a login under the multi-device policy (R27): a lower connection counter never
+// replaces a higher one of the same device; a slot not renewed for three periods is free;
+// when all are taken the oldest goes, or the new one is rejected.
+func (p *plan) login(it *item, l *tier.Login) error {
+	key := store.Key{Tenant: it.req.Tenant, ID: l.Uid}
+	bucket := bucketOf(key)
+	if err := p.fence(bucket); err != nil {
+		return err
+	}
+	now, err := p.now()
+	if err != nil {
+		return err
+	}
+	s, err := p.sessionsOf(key)
+	if err != nil {
+		return err
+	}
+	devices, err := p.devicesOf(key)
+	if err != nil {
+		return err
+	}
+	slot, replaced, err := s.place(l, now, p.w.das.cfg.Session.FreeAfter.Milliseconds())
+	if err != nil {
+		return err
+	}
+	for _, r := range replaced {
+		s.put(store.Session{Class: r.Class, Slot: r.Slot, Epoch: r.Epoch, SeenMS: r.SeenMS})
+	}
+	s.epoch++
+	s.put(store.Session{
+		Class: l.Class, Slot: slot, Device: l.Device, Epoch: s.epoch, Counter: l.Counter,
+		Gateway: l.Gateway, SeenMS: now,
+	})
+	d := devices.edit(l.Device)
+	d.SeenMS = now
+	d.Platform = or(l.Platform, d.Platform)
+	d.PushToken = or(l.PushToken, d.PushToken)
+	raiseCursor(d, p.fences[bucket], l.Epoch, l.Cursor)
+	it.out.login = &tier.LoggedIn{SessionEpoch: s.epoch, Slot: slot, Replaced: tellSessions(replaced)}
+	it.out.epoch = p.fences[bucket]
+	return nil
+}
+
+func or(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// place finds the slot of a login and who loses his for it.
+func (s *userSessions) place(l *tier.Login, now, freeAfter int64) (slot uint32, replaced []store.Session, err error) {
+	taken := make(map[uint32]bool)
+	var others []store.Session // alive, of other devices
+	for _, r := range s.rows {
+		free := r.Device == "" || now-r.SeenMS >= freeAfter
+		switch {
+		case r.Class != l.Class || r.Device == "":
+		case r.Device == l.Device:
+			if !free && r.Counter > l.Counter {
+				return 0, nil, code.Errorf(code.StaleLogin, "connection %d of this device has logged in, this is %d", r.Counter, l.Counter)
+			}
+			replaced = append(replaced, r)
+		case free:
+			replaced = append(replaced, r) // its connection may still stand
+		default:
+			others, taken[r.Slot] = append(others, r), true
+		}
+	}
+	if over := len(others) - int(max(l.Slots, 1)) + 1; over > 0 {
+		if l.RejectNew {
+			return 0, nil, code.Errorf(code.TooManySessions, "%d devices of class %s are logged in", len(others), l.Class)
+		}
+		slices.SortFunc(others, func(a, b store.Session) int { return int(int64(a.Epoch - b.Epoch)) })
+		for _, r := range others[:over] {
+			replaced = append(replaced, r)
+			delete(taken, r.Slot)
+		}
+	}
+	for taken[slot] {
+		slot++
+	}
+	return slot, replaced, nil
+}
+
+func tellSessions(rows []store.Session) []*tier.Session {
+	told := make([]*tier.Session, len(rows))
+	for i, r := range rows {
+		told[i] = &tier.Session{
+			Class: r.Class, Slot: r.Slot, Device: r.Device, SessionEpoch: r.Epoch,
+			Gateway: r.Gateway, Counter: r.Counter,
+		}
+	}
+	return told
+}
+
+// find returns the live row of a session, nil when a newer login took its slot.
+func (s *userSessions) find(device string, epoch uint64) *store.Session {
+	for i := range s.rows {
+		if r := &s.rows[i]; r.Epoch == epoch && r.Device == device && device != "" {
+			return r
+		}
+	}
+	return nil
+}
+
+// logout frees the slot of one session. One that came late finds a newer login there and
+// changes nothing.
+func (p *plan) logout(it *item, l *tier.LogoutMark) error {
+	key := store.Key{Tenant: it.req.Tenant, ID: l.Uid}
+	if err := p.fence(bucketOf(key)); err != nil {
+		return err
+	}
+	s, err := p.sessionsOf(key)
+	if err != nil {
+		return err
+	}
+	r := s.find(l.Device, l.SessionEpoch)
+	if r == nil {
+		return nil
+	}
+	s.put(store.Session{Class: r.Class, Slot: r.Slot, Epoch: r.Epoch, SeenMS: r.SeenMS})
+	if !l.ForgetPush {
+		return nil
+	}
+	devices, err := p.devicesOf(key)
+	if err == nil {
+		devices.edit(l.Device).PushToken = ""
+	}
+	return err
+}
+
+// renew marks a session as alive, if it still has its slot.
+func (p *plan) renew(key store.Key, m *tier.CursorMark, now int64) error {
+	s, err := p.sessionsOf(key)
+	if err != nil {
+		return err
+	}
+	r := s.find(m.Device, m.SessionEpoch)
+	if r == nil || r.Class != m.Class || now-r.SeenMS < p.w.das.cfg.Session.RenewAfter.Milliseconds() {
+		return nil
+	}
+	to := *r
+	to.SeenMS = now
+	to.Gateway = or(m.Gateway, to.Gateway)
+	s.put(to)
+	return nil
+}

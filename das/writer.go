@@ -1,0 +1,321 @@
+package das
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"hongyan/das/store"
+	"hongyan/idl/code"
+)
+
+// writer is one goroutine that commits: it gathers what waits in its queues, plans it
+// against the heads it remembers, commits it, and tells the callers. All that it remembers
+// is its own.
+type writer struct {
+	das       *Das
+	name      string
+	exclusive bool               // the store's only writer: its memory is the truth
+	queues    [businesses]*queue // nil: served by another writer
+	lazy      *queue             // what may wait for another commit; nil as above
+	wake      chan struct{}      // capacity 1: a token that is there says enough
+
+	convs   *cache[store.Key, conversation]
+	users   *cache[store.Key, user]
+	members *cache[memberKey, member]
+	epochs  [store.Buckets]uint64 // of buckets, 0 = not known
+
+	plan  *plan
+	mail  mail
+	batch []*item
+}
+
+func newWriter(d *Das, name string, serves ...business) *writer {
+	w := &writer{
+		das: d, name: name, exclusive: d.store.Exclusive(), wake: make(chan struct{}, 1),
+		convs:   newCache[store.Key, conversation](d.cfg.Cache.Conversations),
+		users:   newCache[store.Key, user](d.cfg.Cache.Users),
+		members: newCache[memberKey, member](d.cfg.Cache.Members),
+	}
+	for _, b := range serves {
+		w.queues[b] = &queue{bound: &d.bounds[b]}
+		if b == receipt {
+			w.lazy = &queue{bound: &d.bounds[b]}
+		}
+	}
+	w.plan = newPlan(w)
+	return w
+}
+
+// push queues an item. True: the writer must be woken for it.
+func (w *writer) push(it *item) bool {
+	if it.lazy() && it.quiet {
+		return w.lazy.push(it) == 1 // to set its timer
+	}
+	w.queues[it.biz].push(it)
+	return true
+}
+
+func (w *writer) signal() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run commits until the das drains and nothing is left. An error means that the store is
+// broken: nothing may be answered any more.
+func (w *writer) run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		items := w.gather()
+		if len(items) > 0 {
+			if err := w.process(ctx, items); err != nil {
+				return err
+			}
+			w.trim()
+			continue
+		}
+		if w.das.isDraining() {
+			return nil
+		}
+		var due <-chan time.Time
+		if wait, ok := w.lazyDue(); ok {
+			timer.Reset(wait)
+			due = timer.C
+		}
+		select {
+		case <-w.wake:
+		case <-due:
+		case <-w.das.draining:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// gather takes what is there, each business at most its share: a flood of one leaves the
+// others' places free. Lazy items come along, or alone when they are due.
+func (w *writer) gather() []*item {
+	items := w.batch[:0]
+	c := &w.das.cfg.Commit
+	for b, q := range w.queues {
+		if q != nil {
+			items = q.take(items, share(business(b), c.Items), c.Bytes)
+		}
+	}
+	if w.lazy != nil {
+		if wait, ok := w.lazyDue(); ok && (len(items) > 0 || wait <= 0 || w.das.isDraining()) {
+			items = w.lazy.take(items, c.Items, c.Bytes)
+		}
+	}
+	w.batch = items
+	return items
+}
+
+// share is how many items of a business a commit takes at most.
+func share(b business, appends int) int {
+	switch b {
+	case message:
+		return appends
+	case system:
+		return max(appends/8, 1)
+	default:
+		return max(appends/2, 1)
+	}
+}
+
+// lazyDue tells how long the oldest lazy item may still wait, false for none.
+func (w *writer) lazyDue() (time.Duration, bool) {
+	if w.lazy == nil {
+		return 0, false
+	}
+	at, ok := w.lazy.oldest()
+	return at + w.das.cfg.Commit.LazyDelay - w.das.since(), ok
+}
+
+// process settles every item: committed, denied, or failed.
+func (w *writer) process(ctx context.Context, items []*item) error {
+	for repeat := 0; len(items) > 0; repeat++ {
+		f, err := w.try(ctx, items)
+		if err != nil || f == nil {
+			return err
+		}
+		hit, rest := w.split(items, f)
+		hit = w.giveUp(hit)
+		if repeat == 0 || len(hit) == 0 || len(rest) == 0 {
+			items = inOrder(items, hit, rest)
+			continue
+		}
+		// A second fence: the keys it names are contended. The rest does not wait for them.
+		rest = append([]*item(nil), rest...)
+		if err := w.process(ctx, rest); err != nil {
+			return err
+		}
+		items = hit
+	}
+	return nil
+}
+
+// try plans and commits once. A fence is returned after its keys were forgotten; an error
+// means that the store is broken.
+func (w *writer) try(ctx context.Context, items []*item) (*fenced, error) {
+	p := w.plan
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.das.cfg.Commit.Timeout)
+	defer cancel()
+	if err := w.decide(ctx, items); err != nil {
+		p.discard(false)
+		if errors.Is(err, store.ErrBroken) {
+			return nil, err
+		}
+		w.das.log.Error("could not read what a commit needs", "items", len(items), slog.Any("error", err))
+		w.fail(items, code.Unavailable, "the store could not be read")
+		return nil, nil
+	}
+	p.closeView()
+	if !p.empty() {
+		if done, f, err := w.commit(ctx, items); !done {
+			return f, err
+		}
+	}
+	p.apply()
+	p.settle()
+	p.reset()
+	return nil, nil
+}
+
+// staleLimit is how often a batch is planned anew because what was remembered was found
+// to be stale while planning. Each time the stale key is read anew, so it ends.
+const staleLimit = 64
+
+func (w *writer) decide(ctx context.Context, items []*item) error {
+	for range staleLimit {
+		w.plan.begin(ctx, items)
+		err := w.plan.decide()
+		if err == nil {
+			err = w.plan.build()
+		}
+		if !errors.Is(err, errStale) {
+			return err
+		}
+		w.das.metrics.stale()
+		w.plan.discard(false)
+	}
+	return fmt.Errorf("beliefs went stale %d times", staleLimit)
+}
+
+// commit writes the batch. Not done and fenced: nothing was written, repeat. Not done and
+// neither: it failed, the items have been answered.
+func (w *writer) commit(ctx context.Context, items []*item) (done bool, f *fenced, err error) {
+	p := w.plan
+	began := w.das.since()
+	err = w.das.store.Commit(ctx, &p.batch)
+	w.das.metrics.committed(w.das.since()-began, len(items), err)
+	if err == nil {
+		return true, nil, nil
+	}
+	if fe, ok := errors.AsType[*store.FenceError](err); ok && !fe.Empty() {
+		w.forget(fe)
+		p.discard(false)
+		return false, newFenced(fe), nil
+	}
+	if errors.Is(err, store.ErrBroken) {
+		return false, nil, err
+	}
+	w.das.log.Error("commit failed", "items", len(items), slog.Any("error", err))
+	p.dropAll()
+	if errors.Is(err, store.ErrInvalid) { // nothing was written
+		p.discard(false)
+		w.fail(items, code.Internal, "internal error")
+	} else {
+		p.discard(true)
+		w.fail(items, code.UnknownOutcome, "the write may or may not have been stored")
+	}
+	return false, nil, nil
+}
+
+// forget drops the keys whose belief was wrong, and only those (law 5).
+func (w *writer) forget(f *store.FenceError) {
+	for _, id := range f.Buckets {
+		w.dropBucket(id)
+	}
+	for _, k := range f.Convs {
+		w.convs.drop(k)
+	}
+	for _, k := range f.Users {
+		w.users.drop(k)
+	}
+	for _, m := range f.Duplicates {
+		w.convs.drop(m.Conv)
+	}
+}
+
+// dropBucket forgets all that is remembered of a bucket: its epoch changed.
+func (w *writer) dropBucket(id uint32) {
+	w.epochs[id] = 0
+	for k, s := range w.convs.slots {
+		if s.value.bucket == id {
+			w.convs.drop(k)
+		}
+	}
+	for k, s := range w.users.slots {
+		if s.value.bucket == id {
+			w.users.drop(k)
+		}
+	}
+}
+
+// split parts the items that a fence hit from the rest, both in order.
+func (w *writer) split(items []*item, f *fenced) (hit, rest []*item) {
+	for _, it := range items {
+		if it.touches(f) {
+			hit = append(hit, it)
+		} else {
+			rest = append(rest, it)
+		}
+	}
+	return hit, rest
+}
+
+// giveUp answers those that were repeated too often, and returns the others.
+func (w *writer) giveUp(hit []*item) []*item {
+	kept, lost := hit[:0], []*item(nil)
+	for _, it := range hit {
+		if it.repeats++; it.repeats > w.das.cfg.Commit.Repeats {
+			lost = append(lost, it)
+			continue
+		}
+		kept = append(kept, it)
+	}
+	w.das.metrics.repeated(len(kept))
+	if len(lost) > 0 {
+		w.das.log.Warn("given up: others kept moving their keys", "items", len(lost))
+		w.fail(lost, code.Unavailable, "others kept moving this key")
+	}
+	return kept
+}
+
+// inOrder is hit and rest in the order of all. hit may have lost some.
+func inOrder(all, hit, rest []*item) []*item {
+	merged := make([]*item, 0, len(hit)+len(rest))
+	for _, it := range all {
+		switch {
+		case len(hit) > 0 && hit[0] == it:
+			merged, hit = append(merged, it), hit[1:]
+		case len(rest) > 0 && rest[0] == it:
+			merged, rest = append(merged, it), rest[1:]
+		}
+	}
+	return merged
+}
+
+// trim bounds the memory, between two batches.
+func (w *writer) trim() {
+	w.convs.trim()
+	w.users.trim()
+	w.members.trim()
+	clear(w.batch)
+}
