@@ -42,9 +42,20 @@ type route struct {
 	expires time.Time
 }
 
-// New returns an empty cache. ttl and remember of 0 are presence.TTL and presence.Remember.
-func New(ttl, remember time.Duration) *Cache {
-	c := &Cache{ttl: cmp.Or(ttl, presence.TTL), remember: cmp.Or(remember, presence.Remember), seed: maphash.MakeSeed()}
+// Config of a cache; zero fields take their defaults.
+type Config struct {
+	// TTL is how long a route is believed without being put again.
+	TTL time.Duration `koanf:"ttl"`
+	// Remember is how long a user's last word is kept.
+	Remember time.Duration `koanf:"remember"`
+}
+
+// DefaultConfig is presence.TTL and presence.Remember.
+func DefaultConfig() Config { return Config{TTL: presence.TTL, Remember: presence.Remember} }
+
+// New returns an empty cache.
+func New(cfg Config) *Cache {
+	c := &Cache{ttl: cmp.Or(cfg.TTL, presence.TTL), remember: cmp.Or(cfg.Remember, presence.Remember), seed: maphash.MakeSeed()}
 	for i := range c.shard {
 		c.shard[i].reset()
 	}

@@ -12,7 +12,7 @@ import (
 
 func TestSuite(t *testing.T) {
 	presencetest.Run(t, presencetest.Backend{
-		Open:  func(_ *testing.T, ttl, remember time.Duration) presence.Cache { return New(ttl, remember) },
+		Open:  func(_ *testing.T, ttl, remember time.Duration) presence.Cache { return New(Config{ttl, remember}) },
 		Flush: func(_ *testing.T, c presence.Cache) { c.(*Cache).Flush() },
 		Sleep: time.Sleep,
 	}, synctest.Test)
@@ -20,7 +20,7 @@ func TestSuite(t *testing.T) {
 
 func TestForgottenUsersTakeNoMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := New(time.Minute, time.Hour)
+		c := New(Config{time.Minute, time.Hour})
 		for i := range 1000 {
 			if err := c.Put(t.Context(), presence.User{UID: fmt.Sprint(i)}, presence.Route{Device: "d"}); err != nil {
 				t.Fatal(err)
@@ -47,7 +47,7 @@ func TestForgottenUsersTakeNoMemory(t *testing.T) {
 // (R21): the cache tells "I do not know" from "not connected". Seen to fail with Known set
 // for a user without a record.
 func TestR21FlushedCacheSaysNotKnownInsteadOfOffline(t *testing.T) {
-	c := New(0, 0)
+	c := New(Config{})
 	user := presence.User{Tenant: "t", UID: "alice"}
 	known := func() bool {
 		t.Helper()
