@@ -25,13 +25,17 @@ type Config struct {
 	Level string `koanf:"level"`
 	// Format is text or json.
 	Format string `koanf:"format"`
+	// Dir takes one file a day, <name>-2026-11-22.log; empty = standard error.
+	Dir string `koanf:"dir"`
+	// KeepDays is how many days' files stay in Dir; 0 = all.
+	KeepDays int `koanf:"keep_days"`
 	// Admin is the host:port of /metrics, /healthz and /debug/pprof; empty = none. Bind it
 	// to loopback or an internal network.
 	Admin string `koanf:"admin"`
 }
 
-// DefaultConfig logs readable lines from info on.
-func DefaultConfig() Config { return Config{Level: "info", Format: "text"} }
+// DefaultConfig logs readable lines from info on, to standard error.
+func DefaultConfig() Config { return Config{Level: "info", Format: "text", KeepDays: 14} }
 
 // Validate names the first field that cannot be used.
 func (c Config) Validate() error {
@@ -41,6 +45,9 @@ func (c Config) Validate() error {
 	}
 	if c.Format != "text" && c.Format != "json" {
 		return fmt.Errorf("format %q: must be text or json", c.Format)
+	}
+	if c.KeepDays < 0 {
+		return fmt.Errorf("keep_days %d: must be at least 0", c.KeepDays)
 	}
 	if c.Admin != "" {
 		if _, _, err := net.SplitHostPort(c.Admin); err != nil {
