@@ -135,7 +135,24 @@ func (c *Conn) Malformed(err error) {
 func (c *Conn) Refuse(cmd im.Cmd, seq uint32, err error) {
 	c.mu.Lock()
 	defer c.unlock()
-	c.refuseLocked(cmd, seq, code.From(err))
+	if c.phase == closed {
+		return
+	}
+	refusal := c.admitLocked()
+	if refusal == nil {
+		refusal = code.From(err)
+	}
+	c.rejectLocked(cmd, seq, refusal, oneWay(cmd))
+}
+
+// rejectLocked ends the connection, or answers the request where an answer is expected.
+func (c *Conn) rejectLocked(cmd im.Cmd, seq uint32, err *code.Error, silent bool) {
+	switch {
+	case isClose(err.Code):
+		c.endLocked(err)
+	case !silent:
+		c.refuseLocked(cmd, seq, err)
+	}
 }
 
 // Closed tells that the transport has ended by itself. The reason is for the log.

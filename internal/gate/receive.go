@@ -21,16 +21,12 @@ func (c *Conn) Receive(f wire.Frame) {
 	if c.phase == closed {
 		return
 	}
-	err := c.admitLocked(&f)
+	err := c.admitLocked()
 	if err == nil {
 		err = c.takeLocked(&f)
 	}
-	switch {
-	case err == nil:
-	case isClose(err.Code):
-		c.endLocked(err)
-	case f.Flags&wire.FlagOneWay == 0 && !oneWay(f.Cmd):
-		c.refuseLocked(f.Cmd, f.Seq, err)
+	if err != nil {
+		c.rejectLocked(f.Cmd, f.Seq, err, f.Flags&wire.FlagOneWay != 0 || oneWay(f.Cmd))
 	}
 }
 
@@ -38,7 +34,7 @@ func (c *Conn) Receive(f wire.Frame) {
 const earlyFrames = 16
 
 // admitLocked is the first gate: how many frames, whatever is in them.
-func (c *Conn) admitLocked(f *wire.Frame) *code.Error {
+func (c *Conn) admitLocked() *code.Error {
 	if c.phase == opened {
 		if c.early++; c.early > earlyFrames {
 			return code.Errorf(code.CloseProtocolError, "%d frames and no AUTH", earlyFrames)

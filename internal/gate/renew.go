@@ -109,7 +109,7 @@ func (r *renewer) send(ctx context.Context, conns []*Conn) {
 	for _, c := range conns {
 		peer, err := r.gate.deps.Logics.Pick(c.hash)
 		if err != nil {
-			c.renewed(0)
+			c.renewed(0, false)
 			continue
 		}
 		key := homeKey(peer)
@@ -166,16 +166,14 @@ func (r *renewer) call(ctx context.Context, rn *renewal) {
 	reply, err := rn.peer.Client.Renew(call, &tier.RenewBatch{
 		Gateway: g.deps.Self.Addr, Boot: g.deps.Self.Boot, Items: rn.items,
 	})
-	home := rn.home
 	if err != nil {
-		home = 0 // unknown: the next comparison finds the one that stands in
 		if refusal := (*code.Error)(nil); ctx.Err() == nil && !refused(err, &refusal) {
 			g.deps.Logics.Failed(rn.peer)
 		}
 		g.deps.Log.Warn("sessions could not be renewed", "logic", rn.peer.Addr, "sessions", len(rn.items), "err", err)
 	}
 	for _, c := range rn.conns {
-		c.renewed(home)
+		c.renewed(rn.home, err == nil)
 	}
 	if err == nil && reply != nil {
 		r.apply(rn, reply)
@@ -200,11 +198,18 @@ func (r *renewer) apply(rn *renewal, reply *tier.RenewReply) {
 	}
 }
 
-// renewed: the renewal is over; home is where the session is known now, 0 = nowhere.
-func (c *Conn) renewed(home uint64) {
+// renewed: the renewal is over. When it failed at what was the home, the session is known
+// nowhere, and the next comparison of homes finds who stands in.
+func (c *Conn) renewed(home uint64, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.renew, c.home = false, home
+	c.renew = false
+	switch {
+	case ok:
+		c.home = home
+	case c.home == home:
+		c.home = 0
+	}
 }
 
 // kick ends a session that lost its slot, unless it has become another meanwhile.
