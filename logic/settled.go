@@ -1,0 +1,219 @@
+package logic
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"hongyan/idl/code"
+	"hongyan/idl/im"
+	"hongyan/idl/tier"
+	"hongyan/internal/route"
+)
+
+// Settled takes the outcomes of what this Logic submitted, and the rows that moved. It
+// answers callers at once and pushes, in the order of each user's versions; what others
+// must push is passed on to their homes. The changes belong to this Logic from now on.
+func (l *Logic) Settled(_ context.Context, b *tier.SettledBatch) (*tier.Accepted, error) {
+	if l.state.Load() == created {
+		return nil, l.accepts()
+	}
+	now := time.Now()
+	causes := causesPool.Get().(causes)
+	defer causes.release()
+	for _, s := range b.Items {
+		l.settle(causes, s)
+	}
+	e := &encoder{}
+	for _, c := range b.Changes {
+		if len(causes) > 0 {
+			if c = l.explain(causes, c); c == nil {
+				continue
+			}
+		}
+		l.passOrPush(c, e, now)
+	}
+	l.leftovers(causes)
+	return accepted(), nil
+}
+
+// settle takes one outcome. Answers that may carry a version wait for their change, which
+// comes in the same batch.
+func (l *Logic) settle(causes causes, s *tier.Settled) {
+	w := l.writes.take(s.Id)
+	if s.Append != nil && s.Append.Order != nil {
+		// Whoever waited may have given up: what is committed is fanned out all the same (R04),
+		// and driven again for a duplicate (R05).
+		l.twoStage.Store(true)
+		l.startFanOut(s.Append.Order, false)
+	}
+	if w == nil {
+		return
+	}
+	if s.Code != uint32(code.OK) {
+		err := code.Errorf(code.Code(s.Code), "%s", s.Message)
+		err.RetryAfter = time.Duration(s.RetryAfterMs) * time.Millisecond
+		w.outcome.failed(l, err)
+		return
+	}
+	switch o := w.outcome.(type) {
+	case *waiter:
+		o.done <- settlement{settled: s}
+	case *call:
+		if s.Version == 0 || o.device() == "" {
+			l.finish(o, s, s.Version > 0)
+			break
+		}
+		causes.add(causeKey{o.up.Tenant, o.up.Uid, o.conv, s.Version}, o, s)
+	case *fanOut:
+		causes.addFanOut(causeKey{o.tenant, o.member.Uid, o.member.Conv, s.Version}, o, s)
+	}
+}
+
+// finish answers a committed call.
+func (l *Logic) finish(c *call, s *tier.Settled, carries bool) {
+	l.answer(c.request, c.reply(c, s, carries))
+	if c.displayed > 0 && s.Append != nil && s.Append.Order != nil {
+		l.displayed(c)
+	}
+}
+
+// causeKey names one change of one user.
+type causeKey struct {
+	tenant, uid, conv string
+	version           uint64
+}
+
+// cause is what of a batch led to one change.
+type cause struct {
+	calls    *call // of the user himself, newest first
+	settled  *tier.Settled
+	mixed    bool // by several of his devices
+	messages int  // that the calls added
+	fans     []*fanOut
+}
+
+// causes of one SettledBatch.
+type causes map[causeKey]*cause
+
+var causesPool = sync.Pool{New: func() any { return causes{} }}
+
+func (m causes) release() {
+	clear(m)
+	causesPool.Put(m)
+}
+
+func (m causes) add(key causeKey, c *call, s *tier.Settled) {
+	c.settled = s
+	k := m[key]
+	if k == nil {
+		m[key] = &cause{calls: c, messages: c.fresh(s)}
+		return
+	}
+	if k.calls != nil && k.calls.device() != c.device() {
+		k.mixed = true
+	}
+	c.next, k.calls = k.calls, c
+	k.messages += c.fresh(s)
+}
+
+// fresh is how many messages the call has just added: none when it only repeated.
+func (c *call) fresh(s *tier.Settled) int {
+	if s.Append != nil && s.Append.Duplicate {
+		return 0
+	}
+	return c.messages
+}
+
+func (m causes) addFanOut(key causeKey, f *fanOut, s *tier.Settled) {
+	k := m[key]
+	if k == nil {
+		k = &cause{}
+		m[key] = k
+	}
+	k.settled, k.fans = s, append(k.fans, f)
+}
+
+// explain answers the calls that led to a change, in its place in the order of versions,
+// and says which device needs no push of it: the one whose calls are all there is in it.
+// A change with messages by others must reach that device too, and then brings the
+// version itself: an ack that moved the cursor would hide them (R11). Nil: the change is
+// pushed later.
+func (l *Logic) explain(causes causes, c *tier.Change) *tier.Change {
+	key := causeKey{c.Tenant, c.Uid, c.Row.Conv, c.Row.Version}
+	k := causes[key]
+	if k == nil {
+		return c
+	}
+	delete(causes, key)
+	if k.calls != nil {
+		alone := !k.mixed && len(c.Row.Messages) == k.messages
+		if alone {
+			c.SkipDevice = k.calls.device()
+		}
+		l.finishAll(k.calls, alone)
+	}
+	if len(k.fans) > 0 {
+		l.fannedOut(k.fans)
+		if lacksMessages(c, k.fans) {
+			l.fetchAndPush(c, 0)
+			return nil
+		}
+		c = withMessages(c, k.fans)
+	}
+	return c
+}
+
+// finishAll answers calls, the oldest first.
+func (l *Logic) finishAll(newest *call, carries bool) {
+	var calls []*call
+	for c := newest; c != nil; c = c.next {
+		calls = append(calls, c)
+	}
+	for _, c := range slices.Backward(calls) {
+		l.finish(c, c.settled, carries && c.reply != nil)
+	}
+}
+
+// withMessages gives a change of the two-stage form the messages that came with its orders.
+func withMessages(c *tier.Change, fans []*fanOut) *tier.Change {
+	if len(c.Row.Messages) > 0 {
+		return c
+	}
+	var messages []*im.Message
+	for _, f := range fans {
+		for _, m := range f.order.Messages {
+			if m.Seq <= c.Row.LastSeq {
+				messages = append(messages, m)
+			}
+		}
+	}
+	slices.SortFunc(messages, func(a, b *im.Message) int { return int(a.Seq) - int(b.Seq) })
+	messages = slices.CompactFunc(messages, func(a, b *im.Message) bool { return a.Seq == b.Seq })
+	change, row := *c, *c.Row
+	row.Messages, change.Row = messages, &row
+	return &change
+}
+
+// leftovers answers calls whose change did not come with them, and brings level the users
+// whose fan-out moved nothing: it was done before, perhaps without a push.
+func (l *Logic) leftovers(causes causes) {
+	for _, k := range causes {
+		l.finishAll(k.calls, true)
+		for _, f := range k.fans {
+			l.bringLevel(f, k.settled)
+		}
+		l.fannedOut(k.fans)
+	}
+}
+
+// passOrPush hands a change to the home of its user.
+func (l *Logic) passOrPush(c *tier.Change, e *encoder, now time.Time) {
+	home, here := l.home(route.Hash(c.Tenant, c.Uid))
+	if here {
+		l.push(c, e, now)
+		return
+	}
+	l.pass(home, parcel{change: c})
+}
