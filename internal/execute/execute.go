@@ -1,0 +1,79 @@
+// Package execute runs commands for users at their home Logics, for everything that has no
+// client connection: the HTTP API, imui, extlogic.
+package execute
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"hongyan/idl/code"
+	"hongyan/idl/tier"
+	"hongyan/internal/route"
+)
+
+// maxTries of one request at the Logics of its user's walk.
+const maxTries = 3
+
+// Executor finds a user's home Logic and hands it commands. Every command it is used for may
+// be repeated: writes carry a client_msg_id, or set a value.
+type Executor struct {
+	Logics  *route.Pool[tier.Logic]
+	Timeout time.Duration // of one request, all tries together
+	Log     *slog.Logger
+}
+
+// Run returns the protobuf body of the answer. Errors are *code.Error where the Logic
+// decided; an instance that cannot be reached is passed over for the next of the walk.
+// TimeoutMs and Repeated of req are set here.
+func (e *Executor) Run(ctx context.Context, req *tier.ExecuteRequest) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.Timeout)
+	defer cancel()
+	var last error
+	for try := range maxTries {
+		peer, err := e.Logics.Pick(route.Hash(req.Tenant, req.Uid))
+		if err != nil {
+			return nil, firstOf(last, err)
+		}
+		deadline, _ := ctx.Deadline()
+		attempt := *req // a handler in this process may keep the request it was given
+		attempt.Repeated, attempt.TimeoutMs = try > 0, time.Until(deadline).Milliseconds()
+		rsp, err := peer.Client.Execute(ctx, &attempt)
+		if err == nil {
+			return answerOf(rsp)
+		}
+		if ctx.Err() != nil || !unreachable(err) {
+			return nil, err // slow is not down
+		}
+		e.Log.Warn("call to logic failed", "addr", peer.Addr, "err", err, "request_id", req.RequestId)
+		e.Logics.Failed(peer)
+		last = err
+	}
+	return nil, last
+}
+
+// unreachable tells that another instance may do better: nothing was decided about the request.
+func unreachable(err error) bool {
+	if e, ok := errors.AsType[*code.Error](err); ok {
+		return e.Code == code.Unavailable || e.Code == code.UnknownOutcome
+	}
+	return true
+}
+
+func answerOf(rsp *tier.ExecuteReply) ([]byte, error) {
+	if rsp.Code == 0 {
+		return rsp.Body, nil
+	}
+	err := code.Errorf(code.Code(rsp.Code), "%s", rsp.Message)
+	err.RetryAfter = time.Duration(rsp.RetryAfterMs) * time.Millisecond
+	return nil, err
+}
+
+// firstOf prefers what is known about the instances that were tried.
+func firstOf(tried, now error) error {
+	if tried == nil {
+		return now
+	}
+	return code.Errorf(code.Unavailable, "no instance of logic could take the request: %w", tried)
+}
