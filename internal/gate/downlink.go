@@ -258,8 +258,8 @@ func pushFrame(body []byte) wire.Frame {
 
 // Tags of hongyan.im.Push.
 const (
-	tagEpoch   = 1<<3 | 0 // varint
-	tagChanges = 2<<3 | 2 // bytes, repeated
+	tagEpoch   = 0x08 // field 1, varint
+	tagChanges = 0x12 // field 2, bytes, repeated
 )
 
 // joinPushes encodes a Push of changes that are encoded already: a repeated field is its
