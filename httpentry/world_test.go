@@ -41,6 +41,7 @@ type world struct {
 	logic  *logic
 	url    string
 	http   *http.Client
+	stop   func() // ends Run and waits for it
 }
 
 func newWorld(t *testing.T, change func(*httpentry.Config, *httpentry.Deps)) *world {
@@ -88,12 +89,13 @@ func newWorld(t *testing.T, change func(*httpentry.Config, *httpentry.Deps)) *wo
 			t.Error(err)
 		}
 	})
-	t.Cleanup(func() {
+	w.stop = sync.OnceFunc(func() {
 		w.http.CloseIdleConnections()
 		cancel()
 		running.Wait()
 		_ = center.Close()
 	})
+	t.Cleanup(w.stop)
 	for pool.Slots() == 0 {
 		time.Sleep(time.Millisecond)
 	}
