@@ -2,6 +2,7 @@ package logic
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"hongyan/idl/code"
@@ -70,7 +71,7 @@ func commands() map[im.Cmd]command {
 	return map[im.Cmd]command{
 		im.Cmd_AUTH:          auth,
 		im.Cmd_LOGOUT:        logout,
-		im.Cmd_SEND:          on(inline, (*Logic).send),
+		im.Cmd_SEND:          reused(inline, (*Logic).send),
 		im.Cmd_RECALL:        on(chat, (*Logic).recall),
 		im.Cmd_EDIT:          on(chat, (*Logic).edit),
 		im.Cmd_BLOCK:         on(chat, (*Logic).block),
@@ -97,6 +98,23 @@ type decoder[T any] interface {
 func on[T any, P decoder[T]](d duty, handle func(*Logic, context.Context, *request, P) (message, error)) command {
 	return command{duty: d, run: func(l *Logic, ctx context.Context, r *request) (message, error) {
 		req := P(new(T))
+		if err := req.Unmarshal(r.up.Body); err != nil {
+			return nil, code.Errorf(code.BadRequest, "the body is not a %s request", r.cmd())
+		}
+		return handle(l, ctx, r, req)
+	}}
+}
+
+// reused is on, for a handler that keeps nothing of the request but its strings and bytes:
+// the one decoded into is used again.
+func reused[T any, P decoder[T]](d duty, handle func(*Logic, context.Context, *request, P) (message, error)) command {
+	pool := &sync.Pool{New: func() any { return P(new(T)) }}
+	return command{duty: d, run: func(l *Logic, ctx context.Context, r *request) (message, error) {
+		req := pool.Get().(P)
+		defer func() {
+			*req = *new(T)
+			pool.Put(req)
+		}()
 		if err := req.Unmarshal(r.up.Body); err != nil {
 			return nil, code.Errorf(code.BadRequest, "the body is not a %s request", r.cmd())
 		}

@@ -6,6 +6,7 @@ import (
 
 	"hongyan/idl/code"
 	"hongyan/idl/tier"
+	"hongyan/internal/conv"
 	"hongyan/internal/route"
 )
 
@@ -30,12 +31,12 @@ func (l *Logic) home(hash uint64) (peer route.Peer[tier.Logic], here bool) {
 
 // homes names the members whose home is another Logic: das makes out the delivery rows to
 // them. A Logic whose boot is not known owns rows by its address.
-func (l *Logic) homes(tenant string, uids []string) []*tier.Home {
+func (l *Logic) homes(tenant string, id conv.ID) []*tier.Home {
 	if l.deps.Logics.Slots() <= 1 {
 		return nil
 	}
 	var homes []*tier.Home
-	for _, uid := range uids {
+	for _, uid := range id.Members() {
 		if peer, here := l.home(route.Hash(tenant, uid)); !here {
 			boot := peer.Boot
 			if boot == "" {

@@ -83,10 +83,11 @@ type fakeDas struct {
 	shard  uint32
 	logics func(addr string) tier.Logic
 	delay  time.Duration // from commit to Settled
+	lag    time.Duration // of a Submit call, before it is done: what comes meanwhile gathers
 
 	// down fails calls before they are taken; cut after they were done.
 	down, cut func() bool
-	// refuse refuses an item. mute loses a result.
+	// refuse refuses an item. mute loses the results of the commit that holds an item.
 	refuse func(*tier.Submit) *tier.Refused
 	mute   func(*tier.Submit) bool
 
@@ -114,10 +115,11 @@ func (d *fakeDas) Submit(_ context.Context, b *tier.SubmitBatch) (*tier.SubmitRe
 	if is(d.down) {
 		return nil, code.Errorf(code.Unavailable, "das is down")
 	}
+	time.Sleep(d.lag)
 	d.mu.Lock()
 	d.calls = append(d.calls, b)
 	d.mu.Unlock()
-	reply := &tier.SubmitReply{}
+	reply, lost := &tier.SubmitReply{}, false
 	d.Lock()
 	c := &commit{d: d, logic: b.Logic, boot: b.Boot, out: &tier.SettledBatch{Das: d.addr},
 		moved: map[string]*tier.Change{}, owners: map[string]uint64{}, fanouts: map[string]*tier.OutboxRow{}}
@@ -130,14 +132,15 @@ func (d *fakeDas) Submit(_ context.Context, b *tier.SubmitBatch) (*tier.SubmitRe
 			}
 		}
 		settled := c.apply(it)
-		if settled != nil && !(d.mute != nil && d.mute(it)) {
+		if settled != nil {
 			settled.Id = it.Id
 			c.out.Items = append(c.out.Items, settled)
+			lost = lost || d.mute != nil && d.mute(it)
 		}
 	}
 	c.finish()
 	d.Unlock()
-	if len(c.out.Items)+len(c.out.Changes) > 0 {
+	if !lost && len(c.out.Items)+len(c.out.Changes) > 0 {
 		d.wg.Go(func() {
 			time.Sleep(d.delay)
 			_, _ = d.logics(b.Logic).Settled(context.Background(), c.out)
@@ -368,6 +371,14 @@ func (c *commit) finish() {
 		}
 		row.Due = append(row.Due, &tier.Due{Tenant: ch.Tenant, Uid: ch.Uid, Epoch: 1, Version: ch.Row.Version, Conv: ch.Row.Conv, Seq: ch.Row.LastSeq})
 	}
+	for _, s := range c.out.Items { // as of the version: also what came later in the batch
+		for _, ch := range c.inOrder {
+			if s.Append != nil && s.Append.Message != nil && s.Version == ch.Row.Version &&
+				ch.Row.Conv == s.Append.Conv && ch.Uid == s.Append.Message.Sender {
+				s.LastSeq = ch.Row.LastSeq
+			}
+		}
+	}
 	for _, ch := range c.inOrder {
 		ch.Entries = uint32(len(rows[ch.Owner].Due))
 		c.out.Changes = append(c.out.Changes, ch)
@@ -573,6 +584,7 @@ type world struct {
 	pools    []*route.Pool[tier.Logic]
 	stopped  map[string]bool
 	seq      uint32
+	uids     map[string]string
 }
 
 type option func(*world, *Config)
@@ -784,6 +796,18 @@ func (c *client) ack(cursor uint64) {
 func (c *client) send(to, id, text string) uint32 {
 	c.w.t.Helper()
 	return c.request(im.Cmd_SEND, &im.Send{ClientMsgId: id, Attempt: 1, To: to, Text: text})
+}
+
+// errorOf returns the error that answers a command.
+func errorOf(t testing.TB, frames []*tier.Down, cmd im.Cmd) *im.Error {
+	t.Helper()
+	d := one(t, frames, cmd)
+	e := &im.Error{}
+	if err := e.Unmarshal(d.Body); err != nil || d.Status == 0 {
+		t.Fatalf("%s was answered with status %d (%v)", cmd, d.Status, err)
+	}
+	equal(t, "code in status and body", e.Code, d.Status)
+	return e
 }
 
 // one returns the only frame of a command.

@@ -58,6 +58,8 @@ type Logic struct {
 	wakes  *batch.Sender[presence.User]
 	routes *batch.Sender[routeWrite]
 
+	causes sync.Pool // of causes: the working memory of Settled
+
 	state     atomic.Int32 // created, running, stopping
 	twoStage  atomic.Bool  // a das has answered with an order: logs and users may live apart
 	homeSince atomic.Int64 // Unix nanoseconds: no change of the tier was seen since
@@ -87,6 +89,7 @@ func New(cfg Config, deps Deps) (*Logic, error) {
 		cfg: cfg, deps: deps, self: deps.Self, log: deps.Log,
 		users: newUsers(), writes: newWrites(), later: newLater(), rows: newDeliverRows(), fans: newFanRows(),
 	}
+	l.causes.New = func() any { return causes{} }
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}

@@ -166,7 +166,7 @@ func (l *Logic) read(ctx context.Context, r *request, req *im.Read) (message, er
 }
 
 func (l *Logic) readMark(ctx context.Context, tenant, uid string, id conv.ID, req *im.Read) (*tier.ReadMark, error) {
-	mark := &tier.ReadMark{Uid: uid, Conv: req.Conv, Seq: req.Seq, Homes: l.homes(tenant, id.Members())}
+	mark := &tier.ReadMark{Uid: uid, Conv: req.Conv, Seq: req.Seq, Homes: l.homes(tenant, id)}
 	if l.deps.Das.Slots() <= 1 && !l.twoStage.Load() {
 		return mark, nil
 	}

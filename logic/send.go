@@ -29,8 +29,11 @@ type call struct {
 
 	settled *tier.Settled // its outcome, while its change is looked for
 	next    *call         // caused the same change
-	submit  tier.Submit
-	msg     tier.Append
+	// What a call needs on its way there and back, allocated with it.
+	submit tier.Submit
+	msg    tier.Append
+	ack    im.SendAck
+	down   tier.Down
 }
 
 func (c *call) failed(l *Logic, err *code.Error) { l.fail(c.request, err) }
@@ -91,7 +94,7 @@ func (l *Logic) checkSend(r *request, req *im.Send) error {
 
 // appendMessage submits an append; its answer follows when it is settled.
 func (l *Logic) appendMessage(c *call, id conv.ID) error {
-	c.msg.Homes = l.homes(c.up.Tenant, id.Members())
+	c.msg.Homes = l.homes(c.up.Tenant, id)
 	c.submit = tier.Submit{Tenant: c.up.Tenant, Repeated: c.up.Repeated, Append: &c.msg}
 	return l.begin(c, route.Hash(c.up.Tenant, c.conv))
 }
@@ -114,7 +117,8 @@ func (l *Logic) begin(c *call, hash uint64) error {
 // as a push.
 func sendAck(c *call, s *tier.Settled, carries bool) message {
 	a := s.Append
-	ack := &im.SendAck{Conv: c.conv, ClientMsgId: c.msg.ClientMsgId}
+	ack := &c.ack
+	ack.Conv, ack.ClientMsgId = c.conv, c.msg.ClientMsgId
 	if a != nil {
 		ack.Seq, ack.CreatedMs, ack.Duplicate = a.Seq, a.CreatedMs, a.Duplicate
 	}

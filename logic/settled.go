@@ -3,7 +3,6 @@ package logic
 import (
 	"context"
 	"slices"
-	"sync"
 	"time"
 
 	"hongyan/idl/code"
@@ -20,8 +19,9 @@ func (l *Logic) Settled(_ context.Context, b *tier.SettledBatch) (*tier.Accepted
 		return nil, l.accepts()
 	}
 	now := time.Now()
-	causes := causesPool.Get().(causes)
-	defer causes.release()
+	causes := l.causes.Get().(causes)
+	defer l.causes.Put(causes)
+	defer clear(causes)
 	for _, s := range b.Items {
 		l.settle(causes, s)
 	}
@@ -73,7 +73,7 @@ func (l *Logic) settle(causes causes, s *tier.Settled) {
 
 // finish answers a committed call.
 func (l *Logic) finish(c *call, s *tier.Settled, carries bool) {
-	l.answer(c.request, c.reply(c, s, carries))
+	l.respond(c.request, code.OK, c.reply(c, s, carries), &c.down)
 	if c.displayed > 0 && s.Append != nil && s.Append.Order != nil {
 		l.displayed(c)
 	}
@@ -95,27 +95,17 @@ type cause struct {
 }
 
 // causes of one SettledBatch.
-type causes map[causeKey]*cause
-
-var causesPool = sync.Pool{New: func() any { return causes{} }}
-
-func (m causes) release() {
-	clear(m)
-	causesPool.Put(m)
-}
+type causes map[causeKey]cause
 
 func (m causes) add(key causeKey, c *call, s *tier.Settled) {
 	c.settled = s
 	k := m[key]
-	if k == nil {
-		m[key] = &cause{calls: c, messages: c.fresh(s)}
-		return
-	}
 	if k.calls != nil && k.calls.device() != c.device() {
 		k.mixed = true
 	}
 	c.next, k.calls = k.calls, c
 	k.messages += c.fresh(s)
+	m[key] = k
 }
 
 // fresh is how many messages the call has just added: none when it only repeated.
@@ -128,11 +118,8 @@ func (c *call) fresh(s *tier.Settled) int {
 
 func (m causes) addFanOut(key causeKey, f *fanOut, s *tier.Settled) {
 	k := m[key]
-	if k == nil {
-		k = &cause{}
-		m[key] = k
-	}
 	k.settled, k.fans = s, append(k.fans, f)
+	m[key] = k
 }
 
 // explain answers the calls that led to a change, in its place in the order of versions,
@@ -142,8 +129,8 @@ func (m causes) addFanOut(key causeKey, f *fanOut, s *tier.Settled) {
 // pushed later.
 func (l *Logic) explain(causes causes, c *tier.Change) *tier.Change {
 	key := causeKey{c.Tenant, c.Uid, c.Row.Conv, c.Row.Version}
-	k := causes[key]
-	if k == nil {
+	k, ok := causes[key]
+	if !ok {
 		return c
 	}
 	delete(causes, key)
@@ -167,12 +154,12 @@ func (l *Logic) explain(causes causes, c *tier.Change) *tier.Change {
 
 // finishAll answers calls, the oldest first.
 func (l *Logic) finishAll(newest *call, carries bool) {
-	var calls []*call
-	for c := newest; c != nil; c = c.next {
-		calls = append(calls, c)
+	var oldest *call
+	for c := newest; c != nil; {
+		c, c.next, oldest = c.next, oldest, c
 	}
-	for _, c := range slices.Backward(calls) {
-		l.finish(c, c.settled, carries && c.reply != nil)
+	for c := oldest; c != nil; c = c.next {
+		l.finish(c, c.settled, carries)
 	}
 }
 
