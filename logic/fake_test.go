@@ -585,6 +585,20 @@ type world struct {
 	stopped  map[string]bool
 	seq      uint32
 	uids     map[string]string
+	instead  tier.Das
+}
+
+// dasAt is the way to a das: a test may put another in its place.
+type dasAt struct {
+	w *world
+	*fakeDas
+}
+
+func (d *dasAt) Sync(ctx context.Context, r *tier.SyncRequest) (*im.SyncRsp, error) {
+	if d.w.instead != nil {
+		return d.w.instead.Sync(ctx, r)
+	}
+	return d.fakeDas.Sync(ctx, r)
 }
 
 type option func(*world, *Config)
@@ -672,11 +686,25 @@ func (w *world) close() {
 func (w *world) dialDas(addr string) (tier.Das, error) {
 	for _, d := range w.das {
 		if d.addr == addr {
-			return d, nil
+			return &dasAt{w: w, fakeDas: d}, nil
 		}
 	}
 	return nil, fmt.Errorf("no das at %s", addr)
 }
+
+// forgetUsers empties the memory of a Logic.
+func (w *world) forgetUsers(i int) {
+	for j := range w.logics[i].users.shards {
+		s := &w.logics[i].users.shards[j]
+		s.Lock()
+		clear(s.all)
+		s.watch, s.dirty = nil, nil
+		s.Unlock()
+	}
+}
+
+// swapDas puts another das in the place of the first.
+func (w *world) swapDas(das tier.Das) { w.instead = das }
 
 func (w *world) dialLogic(addr string) (tier.Logic, error) { return w.logicAt(addr), nil }
 
@@ -873,4 +901,10 @@ func equal[T comparable](t testing.TB, what string, got, want T) {
 	if got != want {
 		t.Errorf("%s: got %v, want %v", what, got, want)
 	}
+}
+
+// pass lets time pass, and everything that is due then settle.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }

@@ -78,8 +78,9 @@ func (l *Logic) renewOne(b *tier.RenewBatch, it *tier.Renewal, p *tier.UserProgr
 	if len(u.waiting) > 0 {
 		l.waitingLocked(u, now)
 	}
+	level := claimed == head || claimed.n == 0 && head.n == 0
 	fresh := !c.pushed.less(head) && now.Sub(c.pushedAt) < pushGrace
-	if p != nil && claimed != head && !fresh && !c.syncing {
+	if p != nil && !level && !fresh && !c.syncing {
 		reply.Behind = append(reply.Behind, &tier.Behind{Conn: it.Conn, Epoch: head.epoch, Head: head.n})
 	}
 }
