@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"regexp"
 	"sort"
 	"strings"
 	"time"
@@ -169,5 +170,15 @@ func firstLine(err error) string { return strings.SplitN(err.Error(), "\n", 2)[0
 func oneLine(err error) string {
 	s := strings.ReplaceAll(err.Error(), "\n\n", "\n")
 	s = strings.TrimPrefix(s, "decoding failed due to the following error(s):\n")
+	s = invalidKeys.ReplaceAllStringFunc(s, func(found string) string {
+		m := invalidKeys.FindStringSubmatch(found)
+		if m[1] == "" {
+			return "unknown key " + m[2]
+		}
+		return "unknown key " + m[2] + " in " + m[1]
+	})
 	return strings.Join(strings.Fields(strings.ReplaceAll(s, "\n", "; ")), " ")
 }
+
+// invalidKeys is how the decoder names what it does not know.
+var invalidKeys = regexp.MustCompile(`'([^']*)' has invalid keys: ([^\n]*)`)

@@ -55,7 +55,8 @@ func TestLoadRefuses(t *testing.T) {
 		src  func(t *testing.T) Sources
 		want string
 	}{
-		"unknown key in file":   {func(t *testing.T) Sources { return Sources{File: writeFile(t, "entry:\n  max_bdy: 1\n")} }, "max_bdy"},
+		"unknown key in file":   {func(t *testing.T) Sources { return Sources{File: writeFile(t, "entry:\n  max_bdy: 1\n")} }, "unknown key max_bdy in entry"},
+		"unknown section":       {func(t *testing.T) Sources { return Sources{File: writeFile(t, "entri: {}")} }, "unknown key entri"},
 		"unknown variable":      {func(*testing.T) Sources { return Sources{Env: []string{"HONGYAN_ENTRY_MAX_BDY=1"}} }, "HONGYAN_ENTRY_MAX_BDY"},
 		"not YAML":              {func(t *testing.T) Sources { return Sources{File: writeFile(t, "a: [")} }, "not YAML"},
 		"missing file":          {func(*testing.T) Sources { return Sources{File: "/nonexistent/x.yaml"} }, "read configuration"},

@@ -1,0 +1,168 @@
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"time"
+
+	"github.com/gobwas/ws"
+
+	"hongyan/internal/wire"
+)
+
+// Transports that a conn can use.
+const (
+	TCP       = "tcp"
+	WebSocket = "ws"
+)
+
+// link carries whole frames over one connection. read is for one goroutine, write for one at
+// a time.
+type link interface {
+	// read returns the next frame; its body is valid until the next read.
+	read() (wire.Frame, error)
+	// buffered tells whether the next read has bytes already.
+	buffered() bool
+	// write sends encoded frames together. It may change frames.
+	write(frames []byte) error
+	close() error
+}
+
+// maxFrame is the largest body that a server may send.
+const maxFrame = 4 << 20
+
+const dialTimeout = 10 * time.Second
+
+// dial connects to a target, tcp://host:port or ws://host:port.
+func dial(ctx context.Context, target *url.URL, readBuffer int) (link, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	switch target.Scheme {
+	case TCP:
+		var d net.Dialer
+		nc, err := d.DialContext(ctx, "tcp", target.Host)
+		if err != nil {
+			return nil, err
+		}
+		return &tcpLink{nc: nc, r: bufio.NewReaderSize(nc, readBuffer)}, nil
+	case WebSocket:
+		d := ws.Dialer{ReadBufferSize: 1024, WriteBufferSize: 1024}
+		nc, early, _, err := d.Dial(ctx, "ws://"+target.Host+"/v1/ws")
+		if err != nil {
+			return nil, err
+		}
+		var from io.Reader = nc
+		if early != nil {
+			rest, err := io.ReadAll(io.LimitReader(early, int64(early.Buffered())))
+			if err != nil {
+				return nil, err
+			}
+			from = io.MultiReader(bytes.NewReader(rest), nc)
+		}
+		return &wsLink{nc: nc, r: bufio.NewReaderSize(from, readBuffer)}, nil
+	}
+	return nil, fmt.Errorf("transport %q is not tcp or ws", target.Scheme)
+}
+
+type tcpLink struct {
+	nc   net.Conn
+	r    *bufio.Reader
+	body []byte
+}
+
+func (l *tcpLink) read() (wire.Frame, error) {
+	header, err := l.r.Peek(wire.HeaderLen)
+	if err != nil {
+		return wire.Frame{}, err
+	}
+	f, n, err := wire.Decode(header, maxFrame)
+	if err == nil { // no body
+		_, _ = l.r.Discard(n)
+		return f, nil
+	}
+	if !errors.Is(err, wire.ErrShort) {
+		return f, err
+	}
+	size := wire.HeaderLen + int(uint32(header[12])<<24|uint32(header[13])<<16|uint32(header[14])<<8|uint32(header[15]))
+	if cap(l.body) < size {
+		l.body = make([]byte, size)
+	}
+	if _, err := io.ReadFull(l.r, l.body[:size]); err != nil {
+		return wire.Frame{}, err
+	}
+	f, _, err = wire.Decode(l.body[:size], maxFrame)
+	return f, err
+}
+
+func (l *tcpLink) buffered() bool { return l.r.Buffered() >= wire.HeaderLen }
+
+func (l *tcpLink) write(frames []byte) error {
+	_, err := l.nc.Write(frames)
+	return err
+}
+
+func (l *tcpLink) close() error { return l.nc.Close() }
+
+// wsLink puts each frame into one binary message.
+type wsLink struct {
+	nc   net.Conn
+	r    *bufio.Reader
+	body []byte
+	out  []byte
+}
+
+func (l *wsLink) read() (wire.Frame, error) {
+	for {
+		h, err := ws.ReadHeader(l.r)
+		if err != nil {
+			return wire.Frame{}, err
+		}
+		if h.Length > maxFrame {
+			return wire.Frame{}, fmt.Errorf("websocket message of %d bytes", h.Length)
+		}
+		if int64(cap(l.body)) < h.Length {
+			l.body = make([]byte, h.Length)
+		}
+		body := l.body[:h.Length]
+		if _, err := io.ReadFull(l.r, body); err != nil {
+			return wire.Frame{}, err
+		}
+		switch h.OpCode {
+		case ws.OpBinary:
+			f, _, err := wire.Decode(body, maxFrame)
+			return f, err
+		case ws.OpClose:
+			status, reason := ws.ParseCloseFrameData(body)
+			return wire.Frame{}, fmt.Errorf("closed by the server: %d %s", status, reason)
+		}
+	}
+}
+
+func (l *wsLink) buffered() bool { return l.r.Buffered() > 2 }
+
+func (l *wsLink) write(frames []byte) error {
+	l.out = l.out[:0]
+	for len(frames) > 0 {
+		_, n, err := wire.Decode(frames, maxFrame)
+		if err != nil {
+			return fmt.Errorf("own frame: %w", err)
+		}
+		var head bytes.Buffer
+		// The mask 0 is a mask, and leaves the bytes as they are.
+		if err := ws.WriteHeader(&head, ws.Header{Fin: true, OpCode: ws.OpBinary, Masked: true, Length: int64(n)}); err != nil {
+			return err
+		}
+		l.out = append(append(l.out, head.Bytes()...), frames[:n]...)
+		frames = frames[n:]
+	}
+	_, err := l.nc.Write(l.out)
+	return err
+}
+
+func (l *wsLink) close() error { return l.nc.Close() }

@@ -1,0 +1,386 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Config of a run. Fields that a scenario does not use are ignored.
+type Config struct {
+	Server   *Server
+	Target   *url.URL // tcp:// or ws://
+	Keys     Signer
+	Tenant   string
+	Duration time.Duration
+	Warmup   time.Duration
+
+	Pairs  int
+	Window int     // unacked messages per pair; ignored when Rate is set
+	Rate   float64 // messages per second over all pairs; 0 = closed loop
+	Size   int     // bytes of content
+
+	Conns int // idle
+
+	// Progress gets a line a second; nil = none.
+	Progress io.Writer
+}
+
+// quiet is how long after the last message the receivers may still get what they miss.
+const quiet = 10 * time.Second
+
+// pairsRun is one run of Pairs.
+type pairsRun struct {
+	cfg     Config
+	id      uint64 // makes client_msg_ids of this run its own
+	begun   time.Time
+	buffers sync.Pool
+
+	sending, measuring                                                             atomic.Bool
+	sent, acked, delivered, damaged, duplicates, reordered, errors, syncs, fetches atomic.Int64
+
+	// Histograms are spread over a few, for less contention.
+	ackTimes, e2eTimes [8]*latencies
+
+	senders   []*sender
+	receivers []*receiver
+}
+
+// Pairs sends private messages from one user of each pair to the other.
+func Pairs(ctx context.Context, cfg Config) (*Result, error) {
+	if err := checkPairs(&cfg); err != nil {
+		return nil, err
+	}
+	r := &pairsRun{cfg: cfg, id: rand.Uint64() >> 16, begun: time.Now()}
+	r.buffers.New = func() any { b := make([]byte, 0, cfg.Size+256); return &b }
+	for i := range r.ackTimes {
+		r.ackTimes[i], r.e2eTimes[i] = newLatencies(), newLatencies()
+	}
+	if err := r.connect(ctx); err != nil {
+		r.close()
+		return nil, err
+	}
+	defer r.close()
+	return r.measure(ctx)
+}
+
+func checkPairs(cfg *Config) error {
+	switch {
+	case cfg.Pairs < 1 || cfg.Pairs > 9000:
+		return fmt.Errorf("--pairs %d: must be 1 to 9000 (two connections each, in one process)", cfg.Pairs)
+	case cfg.Rate < 0 || cfg.Rate > 10_000_000:
+		return fmt.Errorf("--rate %v: must be 0 (closed loop) or more", cfg.Rate)
+	case cfg.Rate == 0 && (cfg.Window < 1 || cfg.Window > maxUnacked):
+		return fmt.Errorf("--window %d: must be 1 to %d, as clients may have under way", cfg.Window, maxUnacked)
+	case cfg.Size < payloadMin || cfg.Size > 64<<10:
+		return fmt.Errorf("--size %d: must be %d to 65536", cfg.Size, payloadMin)
+	case cfg.Duration <= 0 || cfg.Warmup < 0:
+		return errors.New("--duration must be more than 0, --warmup not negative")
+	}
+	return nil
+}
+
+// connect logs in both users of every pair, some at a time.
+func (r *pairsRun) connect(ctx context.Context) error {
+	r.senders, r.receivers = make([]*sender, r.cfg.Pairs), make([]*receiver, r.cfg.Pairs)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(32)
+	for i := range r.cfg.Pairs {
+		group.Go(func() error { return r.connectPair(ctx, i) })
+	}
+	return group.Wait()
+}
+
+func (r *pairsRun) connectPair(ctx context.Context, i int) error {
+	from, to := fmt.Sprintf("bench-%d-a", i), fmt.Sprintf("bench-%d-b", i)
+	conv := "p:" + from + ":" + to
+	sc, _, err := open(ctx, r.cfg.Target, r.cfg.Keys, r.cfg.Tenant, from, 16<<10)
+	if err != nil {
+		return err
+	}
+	r.senders[i] = &sender{conn: sc, run: r, pair: uint32(i), conv: conv, window: r.cfg.Window, next: 1, base: 1}
+	if r.cfg.Rate > 0 {
+		r.senders[i].window = 0
+	}
+	rc, sync, err := open(ctx, r.cfg.Target, r.cfg.Keys, r.cfg.Tenant, to, 32<<10)
+	if err != nil {
+		return err
+	}
+	rec := &receiver{conn: rc, run: r, pair: uint32(i), conv: conv, ahead: map[uint64]uint64{}}
+	for _, c := range sync.Changes { // of earlier runs: not ours to check
+		if c.Conv == conv {
+			rec.held, rec.lastSeq = c.LastSeq, c.LastSeq
+		}
+	}
+	r.receivers[i] = rec
+	return nil
+}
+
+func (r *pairsRun) close() {
+	for _, s := range r.senders {
+		if s != nil {
+			_ = s.link.close()
+		}
+	}
+	for _, c := range r.receivers {
+		if c != nil {
+			_ = c.link.close()
+		}
+	}
+}
+
+// counts is a snapshot.
+type counts struct {
+	at                     time.Time
+	sent, acked, delivered int64
+	cpu                    time.Duration
+}
+
+func (r *pairsRun) counts() (counts, error) {
+	c := counts{at: time.Now(), sent: r.sent.Load(), acked: r.acked.Load(), delivered: r.delivered.Load()}
+	if r.cfg.Server == nil || r.cfg.Server.PID == 0 {
+		return c, nil
+	}
+	var err error
+	c.cpu, err = r.cfg.Server.cpu()
+	return c, err
+}
+
+func (r *pairsRun) measure(ctx context.Context) (*Result, error) {
+	broken := make(chan error, 1) // the first connection that ended
+	stop := r.start(broken)
+	defer stop()
+	interrupted, err := r.wait(ctx, r.cfg.Warmup, broken, "warm-up")
+	if err != nil {
+		return nil, err
+	}
+	from, err := r.counts()
+	if err != nil {
+		return nil, err
+	}
+	r.measuring.Store(true)
+	if !interrupted {
+		if interrupted, err = r.wait(ctx, r.cfg.Duration, broken, "measuring"); err != nil {
+			return nil, err
+		}
+	}
+	r.measuring.Store(false)
+	to, err := r.counts()
+	if err != nil {
+		return nil, err
+	}
+	r.sending.Store(false)
+	if err := r.settle(broken); err != nil {
+		return nil, err
+	}
+	return r.result(from, to, interrupted)
+}
+
+// start runs every connection; the returned function ends them and waits.
+func (r *pairsRun) start(broken chan<- error) (stop func()) {
+	fail := func(err error) {
+		select {
+		case broken <- err:
+		default:
+		}
+	}
+	var wg sync.WaitGroup
+	r.begun = time.Now()
+	for i := range r.senders {
+		s, c := r.senders[i], r.receivers[i]
+		wg.Go(func() { fail(fmt.Errorf("%s: %w", s.uid, s.serve(s.handle))) })
+		wg.Go(func() { fail(fmt.Errorf("%s: %w", c.uid, c.serve(c.handle))) })
+	}
+	r.sending.Store(true)
+	done := make(chan struct{})
+	wg.Go(func() { r.tick(done, fail) })
+	if r.cfg.Rate > 0 {
+		wg.Go(func() { r.pace(done, fail) })
+	} else {
+		r.prime(fail)
+	}
+	return func() {
+		close(done)
+		r.close()
+		wg.Wait()
+	}
+}
+
+// prime sends the first window of every pair.
+func (r *pairsRun) prime(fail func(error)) {
+	for _, s := range r.senders {
+		if err := s.tick(time.Now()); err != nil {
+			fail(err)
+			return
+		}
+	}
+}
+
+// tick does what is due by time, for every connection.
+func (r *pairsRun) tick(done <-chan struct{}, fail func(error)) {
+	t := time.NewTicker(20 * time.Millisecond)
+	defer t.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case now := <-t.C:
+			for i := range r.senders {
+				if err := errors.Join(r.senders[i].tick(now), r.receivers[i].tick(now)); err != nil {
+					fail(err)
+					return
+				}
+			}
+		}
+	}
+}
+
+// pace hands out messages at the rate, each with the time it should have been sent at.
+func (r *pairsRun) pace(done <-chan struct{}, fail func(error)) {
+	interval := time.Duration(float64(time.Second) / r.cfg.Rate)
+	for n := int64(0); ; n++ {
+		at := r.begun.Add(time.Duration(n) * interval)
+		if wait := time.Until(at); wait > 0 {
+			select {
+			case <-done:
+				return
+			case <-time.After(wait):
+			}
+		}
+		if !r.sending.Load() {
+			return
+		}
+		s := r.senders[int(n)%len(r.senders)]
+		s.mu.Lock()
+		s.backlog = append(s.backlog, at)
+		s.fill(time.Now())
+		err := s.flush()
+		s.mu.Unlock()
+		if err != nil {
+			fail(err)
+			return
+		}
+	}
+}
+
+// wait lets time pass; true when ctx ended before.
+func (r *pairsRun) wait(ctx context.Context, d time.Duration, broken <-chan error, what string) (interrupted bool, err error) {
+	end := time.NewTimer(d)
+	defer end.Stop()
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
+	last := r.acked.Load()
+	for {
+		select {
+		case <-ctx.Done():
+			return true, nil
+		case err := <-broken:
+			return false, fmt.Errorf("a connection ended: %w", err)
+		case <-end.C:
+			return false, nil
+		case <-second.C:
+			now := r.acked.Load()
+			if r.cfg.Progress != nil {
+				fmt.Fprintf(r.cfg.Progress, "\r%-9s %9d acked/s  %9d delivered  %d errors ", what, now-last, r.delivered.Load(), r.errors.Load())
+			}
+			last = now
+		}
+	}
+}
+
+// settle waits until everything sent is acked and everything acked is received, or until
+// nothing has moved for the quiet time.
+func (r *pairsRun) settle(broken <-chan error) error {
+	moved := time.Now()
+	before := r.acked.Load() + r.delivered.Load()
+	for time.Since(moved) < quiet {
+		select {
+		case err := <-broken:
+			return fmt.Errorf("a connection ended: %w", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+		if now := r.acked.Load() + r.delivered.Load(); now != before {
+			before, moved = now, time.Now()
+		}
+		if r.settled() {
+			break
+		}
+	}
+	if r.cfg.Progress != nil {
+		fmt.Fprintf(r.cfg.Progress, "\r%-78s\r", "")
+	}
+	return nil
+}
+
+func (r *pairsRun) settled() bool {
+	for _, s := range r.senders {
+		if !s.idle() {
+			return false
+		}
+	}
+	return r.delivered.Load()-r.duplicates.Load() >= r.acked.Load()
+}
+
+// lost counts messages that were acked and never received.
+func (r *pairsRun) lost() (lost int64) {
+	for i, s := range r.senders {
+		s.mu.Lock()
+		c := r.receivers[i]
+		c.mu.Lock()
+		for n := uint64(1); n < s.next; n++ {
+			if s.acked.has(n) && !c.seen.has(n) {
+				lost++
+			}
+		}
+		c.mu.Unlock()
+		s.mu.Unlock()
+	}
+	return lost
+}
+
+func (r *pairsRun) result(from, to counts, interrupted bool) (*Result, error) {
+	seconds := to.at.Sub(from.at).Seconds()
+	acks, ends := newLatencies(), newLatencies()
+	for i := range r.ackTimes {
+		acks.h.Merge(r.ackTimes[i].h)
+		ends.h.Merge(r.e2eTimes[i].h)
+	}
+	acked, delivered := to.acked-from.acked, to.delivered-from.delivered
+	out := &Result{
+		Scenario: "pairs", Seconds: seconds, Interrupted: interrupted,
+		Params: map[string]any{
+			"pairs": r.cfg.Pairs, "window": r.cfg.Window, "rate": r.cfg.Rate, "size": r.cfg.Size,
+			"transport": r.cfg.Target.Scheme, "syncs": r.syncs.Load(), "fetches": r.fetches.Load(),
+		},
+		Sent: ptr(to.sent - from.sent), Acked: &acked, Delivered: &delivered,
+		AckP50: acks.ms(50), AckP99: acks.ms(99), AckMax: acks.ms(100),
+		E2EP50: ends.ms(50), E2EP99: ends.ms(99), E2EMax: ends.ms(100),
+		Lost: ptr(r.lost() + r.damaged.Load()), Duplicates: ptr(r.duplicates.Load()), Reordered: ptr(r.reordered.Load()),
+		Errors: ptr(r.errors.Load()),
+	}
+	if seconds > 0 {
+		out.AckedPerS, out.DeliveredPerS = ptr(float64(acked)/seconds), ptr(float64(delivered)/seconds)
+	}
+	if s := r.cfg.Server; s != nil {
+		out.Durable = &s.Durable
+		if s.PID != 0 {
+			rss, err := s.rss()
+			if err != nil {
+				return nil, err
+			}
+			out.ServerRSS = &rss
+			if acked > 0 {
+				out.ServerCPUPerMsg = ptr(float64((to.cpu - from.cpu).Microseconds()) / float64(acked))
+			}
+		}
+	}
+	return out, nil
+}

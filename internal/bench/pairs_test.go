@@ -1,0 +1,155 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"hongyan/internal/token"
+)
+
+func runPairs(t *testing.T, s *fakeServer, change func(*Config)) *Result {
+	t.Helper()
+	keys, err := token.RandomKeys("demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{
+		Target: &url.URL{Scheme: "tcp", Host: s.addr}, Keys: keys, Tenant: "demo",
+		Duration: 300 * time.Millisecond, Pairs: 2, Window: 4, Size: 64,
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	r, err := Pairs(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *r.Acked == 0 || *r.Delivered == 0 {
+		t.Fatalf("nothing happened: %+v", r)
+	}
+	return r
+}
+
+func TestPairsFindNothingWrongWithAnHonestServer(t *testing.T) {
+	r := runPairs(t, startFake(t), nil)
+	if !r.Clean() || *r.Errors != 0 || r.AckP50 == nil || r.E2EP99 == nil {
+		t.Fatalf("got %+v", r)
+	}
+}
+
+func TestPairsAtARateKeepTheRate(t *testing.T) {
+	r := runPairs(t, startFake(t), func(c *Config) { c.Rate, c.Duration = 500, time.Second })
+	if !r.Clean() || *r.AckedPerS < 300 || *r.AckedPerS > 600 {
+		t.Fatalf("got %v/s, %+v", *r.AckedPerS, r)
+	}
+}
+
+func TestPairsSeeALostMessage(t *testing.T) {
+	s := startFake(t)
+	s.lose = 5
+	if r := runPairs(t, s, nil); *r.Lost == 0 || r.Clean() {
+		t.Fatalf("a lost message of each pair was not seen: %+v", r)
+	}
+}
+
+func TestPairsSeeADoubledMessage(t *testing.T) {
+	s := startFake(t)
+	s.double = 5
+	if r := runPairs(t, s, nil); *r.Duplicates != 2 {
+		t.Fatalf("want the doubled message of each pair, got %d", *r.Duplicates)
+	}
+}
+
+func TestPairsSeeReorderedMessages(t *testing.T) {
+	s := startFake(t)
+	s.swap = 5
+	if r := runPairs(t, s, nil); *r.Reordered != 2 || *r.Lost != 0 {
+		t.Fatalf("want the swapped messages of each pair, got %+v", r)
+	}
+}
+
+func TestPairsSendRefusedMessagesAgain(t *testing.T) {
+	s := startFake(t)
+	s.refuse = 7
+	if r := runPairs(t, s, func(c *Config) { c.Window = 1 }); *r.Errors != 2 || !r.Clean() {
+		t.Fatalf("got %+v", r)
+	}
+}
+
+func TestInterruptedRunPrintsWhatItHas(t *testing.T) {
+	s := startFake(t)
+	keys, err := token.RandomKeys("demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	r, err := Pairs(ctx, Config{
+		Target: &url.URL{Scheme: "tcp", Host: s.addr}, Keys: keys, Tenant: "demo",
+		Duration: time.Hour, Pairs: 1, Window: 1, Size: 64,
+	})
+	if err != nil || !r.Interrupted || *r.Acked == 0 {
+		t.Fatalf("got %+v, %v", r, err)
+	}
+}
+
+func TestBadParametersAreRefused(t *testing.T) {
+	good := Config{Pairs: 1, Window: 1, Size: 64, Duration: time.Second}
+	for want, change := range map[string]func(*Config){
+		"--pairs":    func(c *Config) { c.Pairs = 0 },
+		"--window":   func(c *Config) { c.Window = 33 },
+		"--rate":     func(c *Config) { c.Rate = -1 },
+		"--size":     func(c *Config) { c.Size = 1 },
+		"--duration": func(c *Config) { c.Duration = 0 },
+	} {
+		cfg := good
+		change(&cfg)
+		if _, err := Pairs(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v", want, err)
+		}
+	}
+	if _, err := Idle(t.Context(), Config{Conns: 5, Duration: time.Second}); err == nil {
+		t.Error("idle without a server process was not refused")
+	}
+}
+
+func TestPayloadShowsDamage(t *testing.T) {
+	b := payload{3, 7, time.Second}.append(nil, 64)
+	if len(b) != 64 {
+		t.Fatalf("got %d bytes", len(b))
+	}
+	if p, ok := parsePayload(b); !ok || p != (payload{3, 7, time.Second}) {
+		t.Fatalf("got %+v, %v", p, ok)
+	}
+	b[30] ^= 1
+	if _, ok := parsePayload(b); ok {
+		t.Fatal("a flipped bit was not seen")
+	}
+}
+
+func TestResultHasTheKeysOfTheContract(t *testing.T) {
+	r := runPairs(t, startFake(t), nil)
+	var out bytes.Buffer
+	if err := r.WriteJSON(&out); err != nil {
+		t.Fatal(err)
+	}
+	var keys map[string]any
+	if err := json.Unmarshal(out.Bytes(), &keys); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range strings.Fields(`scenario params seconds sent acked delivered acked_per_s delivered_per_s
+		ack_p50_ms ack_p99_ms ack_max_ms e2e_p50_ms e2e_p99_ms e2e_max_ms lost duplicates reordered errors`) {
+		if _, ok := keys[key]; !ok {
+			t.Errorf("%s is missing", key)
+		}
+	}
+	var table bytes.Buffer
+	if err := r.WriteTable(&table); err != nil || !strings.Contains(table.String(), "acked_per_s") {
+		t.Errorf("table: %v\n%s", err, table.String())
+	}
+}
