@@ -128,11 +128,11 @@ func (p *plan) remember(c *conversation) error {
 // back a whole window, it covers only what was stored since it was loaded.
 func (c *conversation) readBack(list []*store.Message, p *plan) {
 	r := c.recent // with what the ring had no room for
-	r.ring, r.oldest, r.last = nil, 0, list[0].Seq-1
+	r.keys, r.traces, r.oldest, r.last = nil, nil, 0, list[0].Seq-1
 	for _, m := range list {
 		at := min(p.at-time.Duration(p.ms-m.CreatedMS)*time.Millisecond, p.at)
 		side := max(c.side(m.Sender), 0)
-		r.add(m.Seq, trace{keyHash(m.Sender, m.ClientMsgID), m.Ord, m.OwnOrd, at, int8(side)}, p.at, 0)
+		r.add(m.Seq, keyHash(m.Sender, m.ClientMsgID), trace{m.Ord, m.OwnOrd, at, int8(side)}, p.at, 0)
 		if m == list[0] && at <= p.at-p.w.das.cfg.DedupeWindow || m.Seq == 1 {
 			r.since = forever
 		}

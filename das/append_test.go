@@ -3,7 +3,7 @@ package das
 import "testing"
 
 func TestAppendOneCommit(t *testing.T) {
-	inBed(t, exclusive(), func(b *bed) {
+	inBed(t, exclusive(), func(t *testing.T, b *bed) {
 		d := b.start(0)
 		a := b.write(d, send("p:a:b", "a", "m1", "hello")).ok(t)
 		equal(t, "seq", a.items[0].Append.Seq, 1)

@@ -33,14 +33,14 @@ type bed struct {
 }
 
 // inBed runs a test in a bubble. Everything it started must have ended after it.
-func inBed(t *testing.T, s store.Store, run func(b *bed)) {
+func inBed(t *testing.T, s store.Store, run func(t *testing.T, b *bed)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := &bed{T: t, store: s, cfg: DefaultConfig(), logics: make(map[string]*logicFake)}
 		for _, name := range []string{"L1", "L2"} {
 			b.logics[name] = &logicFake{boot: "boot-" + name}
 		}
-		run(b)
+		run(t, b)
 		for _, stop := range b.stop {
 			if err := stop(); err != nil {
 				t.Errorf("run: %v", err)
@@ -221,3 +221,5 @@ func (l *logicFake) take() answers {
 	l.settled, l.changes = nil, nil
 	return a
 }
+
+func noLogics(string) (tier.Logic, error) { return nil, errors.New("no logics here") }

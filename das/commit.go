@@ -39,8 +39,8 @@ func (p *plan) build() error {
 	if err := p.numberRows(); err != nil {
 		return err
 	}
-	for id, epoch := range p.fences {
-		b.Buckets = append(b.Buckets, store.BucketFence{ID: id, Epoch: epoch})
+	for _, id := range p.fences.list {
+		b.Buckets = append(b.Buckets, store.BucketFence{ID: id, Epoch: p.w.epochs[id]})
 	}
 	return nil
 }
@@ -200,7 +200,7 @@ func (p *plan) apply() {
 			}
 		}
 		for _, e := range c.tx.entries {
-			c.recent.add(e.stored.Seq, e.trace(at), at, window)
+			c.recent.add(e.stored.Seq, e.key, e.trace(at), at, window)
 		}
 		c.head, c.flags = c.tx.position, c.tx.flags
 		c.uses++
@@ -257,7 +257,7 @@ func (p *plan) reset() {
 	p.convTxs.used, p.memberTxs.used = 0, 0
 	p.convs, p.users, p.moved = emptied(p.convs), emptied(p.users), emptied(p.moved)
 	p.again, p.fans, p.owners = emptied(p.again), emptied(p.fans), p.owners[:0]
-	clear(p.fences)
+	p.fences.clear()
 	clear(p.sessions)
 	clear(p.devices)
 	b := &p.batch

@@ -24,7 +24,7 @@ type entry struct {
 }
 
 func (e *entry) trace(now time.Duration) trace {
-	return trace{key: e.key, ord: e.stored.Ord, ownOrd: e.stored.OwnOrd, at: now, side: int8(e.side)}
+	return trace{ord: e.stored.Ord, ownOrd: e.stored.OwnOrd, at: now, side: int8(e.side)}
 }
 
 // tell returns the entry as clients see it.

@@ -9,19 +9,18 @@ import (
 type fenced struct {
 	convs, users, sessions map[store.Key]bool
 	buckets                map[uint32]bool
-	duplicates             map[store.Key][]*store.Message
 }
 
 func newFenced(f *store.FenceError) *fenced {
 	x := &fenced{
 		convs: keys(f.Convs), users: keys(f.Users), sessions: keys(f.Sessions),
-		buckets: make(map[uint32]bool), duplicates: make(map[store.Key][]*store.Message),
+		buckets: make(map[uint32]bool),
 	}
 	for _, b := range f.Buckets {
 		x.buckets[b] = true
 	}
 	for _, m := range f.Duplicates {
-		x.duplicates[m.Conv] = append(x.duplicates[m.Conv], m)
+		x.convs[m.Conv] = true
 	}
 	return x
 }
@@ -50,7 +49,7 @@ func (f *fenced) session(tenant, uid string) bool {
 // its members.
 func (f *fenced) append(tenant, convID string) bool {
 	k := store.Key{Tenant: tenant, ID: convID}
-	return f.convs[k] || len(f.duplicates[k]) > 0 || f.bucket(tenant, convID) || f.members(tenant, convID)
+	return f.convs[k] || f.bucket(tenant, convID) || f.members(tenant, convID)
 }
 
 func (f *fenced) members(tenant, convID string) bool {
@@ -59,14 +58,4 @@ func (f *fenced) members(tenant, convID string) bool {
 		return false
 	}
 	return f.user(tenant, id.B) || id.Kind == conv.KindPrivate && f.user(tenant, id.A)
-}
-
-// duplicate tells whether the store named this very key as stored already.
-func (f *fenced) duplicate(tenant, convID, sender, clientMsgID string) bool {
-	for _, m := range f.duplicates[store.Key{Tenant: tenant, ID: convID}] {
-		if m.Sender == sender && m.ClientMsgID == clientMsgID {
-			return true
-		}
-	}
-	return false
 }

@@ -40,7 +40,6 @@ type item struct {
 	hash    uint64 // of the key that places it with a writer
 	biz     business
 	repeats int  // how often a fence hit it
-	look    bool // the store named it a duplicate: look it up on disk
 	quiet   bool // nobody waits for an answer
 
 	new *entry // of an append
@@ -89,7 +88,7 @@ func (it *item) expired(now time.Duration) bool {
 
 // mayRepeat tells that an earlier try of the append may be stored, for all its caller
 // knows (R10).
-func (it *item) mayRepeat() bool { return it.req.Append.Attempt != 1 || it.req.Repeated || it.look }
+func (it *item) mayRepeat() bool { return it.req.Append.Attempt != 1 || it.req.Repeated }
 
 // classify fills the queue and the placement of the item, or says what is wrong with it.
 func (it *item) classify() error {
@@ -150,7 +149,6 @@ func (it *item) touches(f *fenced) bool {
 	r := it.req
 	switch {
 	case r.Append != nil:
-		it.look = it.look || f.duplicate(r.Tenant, r.Append.Conv, r.Append.Sender, r.Append.ClientMsgId)
 		return f.append(r.Tenant, r.Append.Conv)
 	case r.Fanout != nil:
 		return f.user(r.Tenant, r.Fanout.Uid)

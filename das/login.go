@@ -85,9 +85,9 @@ func (p *plan) login(it *item, l *tier.Login) error {
 	d.SeenMS = now
 	d.Platform = or(l.Platform, d.Platform)
 	d.PushToken = or(l.PushToken, d.PushToken)
-	raiseCursor(d, p.fences[bucket], l.Epoch, l.Cursor)
+	raiseCursor(d, p.w.epochs[bucket], l.Epoch, l.Cursor)
 	it.out.login = &tier.LoggedIn{SessionEpoch: s.epoch, Slot: slot, Replaced: tellSessions(replaced)}
-	it.out.epoch = p.fences[bucket]
+	it.out.epoch = p.w.epochs[bucket]
 	return nil
 }
 

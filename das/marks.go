@@ -171,7 +171,7 @@ func (p *plan) woken(it *item, w *tier.Woken) error {
 	if err := p.fence(bucket); err != nil {
 		return err
 	}
-	if w.Epoch != p.fences[bucket] {
+	if w.Epoch != p.w.epochs[bucket] {
 		return nil // of another epoch: it says nothing about these versions
 	}
 	p.batch.Woken = append(p.batch.Woken, store.WokenMark{User: key, Version: w.Version})
@@ -282,6 +282,6 @@ func (p *plan) cursor(it *item, m *tier.CursorMark) error {
 	}
 	d := devices.edit(m.Device)
 	d.SeenMS = now
-	raiseCursor(d, p.fences[bucket], m.Epoch, m.Cursor)
+	raiseCursor(d, p.w.epochs[bucket], m.Epoch, m.Cursor)
 	return nil
 }

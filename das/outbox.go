@@ -12,15 +12,15 @@ import (
 // holds the das's slot, so that several das number rows of one owner in one database, and
 // starts anew above all earlier lives of the das: a number is never used twice.
 //
-//	12 bits slot | 42 bits milliseconds since 2025 at which the life began, << 10 | + count
+//	12 bits slot | 42 bits milliseconds since 2000 at which the life began, << 10 | + count
 const (
 	slotShift = 52
 	lifeShift = 10
 	maxSlot   = 1 << (64 - slotShift)
 )
 
-// lifeZero is 2025-01-01 in Unix milliseconds.
-const lifeZero = 1735689600000
+// lifeZero is 2000-01-01 in Unix milliseconds, where the clock of a synctest bubble begins.
+const lifeZero = 946684800000
 
 func storedN(shard uint32, n uint64) uint64 { return uint64(shard)<<slotShift | n }
 

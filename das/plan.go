@@ -26,7 +26,7 @@ type plan struct {
 
 	batch  store.Batch
 	items  []*item
-	fences map[uint32]uint64 // buckets that are written, and their epochs
+	fences fences // of the buckets that are written
 
 	convs    []*conversation
 	users    []*user
@@ -56,7 +56,7 @@ var errClosed = code.Errorf(code.Unavailable, "the bucket of this key is closed 
 
 func newPlan(w *writer) *plan {
 	return &plan{
-		w: w, fences: make(map[uint32]uint64),
+		w:        w,
 		sessions: make(map[store.Key]*userSessions), devices: make(map[store.Key]*userDevices),
 	}
 }
@@ -171,14 +171,28 @@ func (p *plan) epoch(bucket uint32) (uint64, error) {
 
 // fence makes the commit fail unless the bucket is open at the epoch believed (R17).
 func (p *plan) fence(bucket uint32) error {
-	if _, ok := p.fences[bucket]; ok {
+	if p.fences.has[bucket] {
 		return nil
 	}
-	e, err := p.epoch(bucket)
-	if err == nil {
-		p.fences[bucket] = e
+	if _, err := p.epoch(bucket); err != nil {
+		return err
 	}
-	return err
+	p.fences.has[bucket] = true
+	p.fences.list = append(p.fences.list, bucket)
+	return nil
+}
+
+// fences is a set of buckets.
+type fences struct {
+	has  [store.Buckets]bool
+	list []uint32
+}
+
+func (f *fences) clear() {
+	for _, id := range f.list {
+		f.has[id] = false
+	}
+	f.list = f.list[:0]
 }
 
 func bucketOf(k store.Key) uint32 { return route.Bucket(route.Hash(k.Tenant, k.ID)) }

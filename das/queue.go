@@ -42,10 +42,10 @@ type queue struct {
 }
 
 // push returns how many items wait now.
-func (q *queue) push(it *item) int {
+func (q *queue) push(items []*item) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.items = append(q.items, it)
+	q.items = append(q.items, items...)
 	return len(q.items)
 }
 

@@ -9,8 +9,9 @@ const ringSize = 64
 // and at least the last 64 (R10). What it does not hold, though it covers the time in
 // question, was not stored. Keys are 64-bit hashes: a hit must be looked up.
 type recent struct {
-	ring   []trace // of consecutive entries; the last of them is entry last
-	oldest int     // where in the ring they begin, once it is full
+	keys   []uint64 // of consecutive entries; the last of them is entry last
+	traces []trace  // beside keys
+	oldest int      // where in the ring they begin, once it is full
 	last   uint64
 	// since: every entry stored at or after this moment is remembered.
 	since time.Duration
@@ -22,7 +23,6 @@ type recent struct {
 
 // trace is what is remembered of one entry.
 type trace struct {
-	key    uint64 // hash of sender and client_msg_id
 	ord    uint64
 	ownOrd uint64
 	at     time.Duration // when it was stored, since the das was made
@@ -36,10 +36,13 @@ const forever = time.Duration(-1 << 62)
 func (r *recent) covers(now, window time.Duration) bool { return r.since <= now-window }
 
 func (r *recent) has(key uint64) bool {
-	for i := range r.ring {
-		if r.ring[i].key == key {
+	for _, k := range r.keys {
+		if k == key {
 			return true
 		}
+	}
+	if r.young == nil {
+		return false
 	}
 	if _, ok := r.young[key]; ok {
 		return true
@@ -50,29 +53,29 @@ func (r *recent) has(key uint64) bool {
 
 // at returns the trace of an entry, nil when it is not in the ring.
 func (r *recent) at(seq uint64) *trace {
-	if seq > r.last || r.last-seq >= uint64(len(r.ring)) {
+	n := uint64(len(r.keys))
+	if seq > r.last || r.last-seq >= n {
 		return nil
 	}
-	i := len(r.ring) - 1 - int(r.last-seq)
-	return &r.ring[(r.oldest+i)%len(r.ring)]
+	return &r.traces[(uint64(r.oldest)+n-1-(r.last-seq))%n]
 }
 
 // add remembers entry seq. now and window decide which of the older ones may be forgotten.
-func (r *recent) add(seq uint64, t trace, now, window time.Duration) {
+func (r *recent) add(seq, key uint64, t trace, now, window time.Duration) {
 	if seq != r.last+1 { // not connected with what is here
-		r.ring, r.oldest = r.ring[:0], 0
+		r.keys, r.traces, r.oldest = r.keys[:0], r.traces[:0], 0
 	}
 	r.last = seq
-	if len(r.ring) < ringSize {
-		r.ring = append(r.ring, t)
+	if len(r.keys) < ringSize {
+		r.keys, r.traces = append(r.keys, key), append(r.traces, t)
 		return
 	}
-	place := &r.ring[r.oldest]
-	if place.at > now-window {
-		r.keep(place.key, now, window)
+	i := r.oldest
+	if r.traces[i].at > now-window {
+		r.keep(r.keys[i], now, window)
 	}
-	*place = t
-	r.oldest = (r.oldest + 1) % ringSize
+	r.keys[i], r.traces[i] = key, t
+	r.oldest = (i + 1) % ringSize
 }
 
 func (r *recent) keep(key uint64, now, window time.Duration) {

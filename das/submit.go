@@ -56,7 +56,7 @@ func (d *Das) open() error {
 func (d *Das) accept(submits []*tier.Submit, from *caller, quiet bool) (refused []*tier.Refused) {
 	items := make([]item, len(submits)) // in one piece
 	now, share := d.since(), d.appendShare()
-	var woken []*writer
+	var r run
 	for i, s := range submits {
 		it := &items[i]
 		*it = item{req: s, from: from, arrived: now}
@@ -69,15 +69,33 @@ func (d *Das) accept(submits []*tier.Submit, from *caller, quiet bool) (refused 
 			continue
 		}
 		it.quiet = quiet && it.lazy()
-		w := d.writerOf(it)
-		if w.push(it) && (len(woken) == 0 || woken[len(woken)-1] != w) {
-			woken = append(woken, w)
-		}
+		r.add(d.writerOf(it), it)
 	}
-	for _, w := range woken {
-		w.signal()
-	}
+	r.flush()
 	return refused
+}
+
+// run gathers consecutive items of one queue, so that those that came together are
+// committed together.
+type run struct {
+	w     *writer
+	q     *queue
+	items []*item
+}
+
+func (r *run) add(w *writer, it *item) {
+	if q := w.queueOf(it); q != r.q {
+		r.flush()
+		r.w, r.q = w, q
+	}
+	r.items = append(r.items, it)
+}
+
+func (r *run) flush() {
+	if len(r.items) > 0 {
+		r.w.push(r.q, r.items)
+	}
+	r.items = r.items[:0]
 }
 
 // admit checks an item and makes room for it.

@@ -49,13 +49,19 @@ func newWriter(d *Das, name string, serves ...business) *writer {
 	return w
 }
 
-// push queues an item. True: the writer must be woken for it.
-func (w *writer) push(it *item) bool {
+// queueOf is where an item waits.
+func (w *writer) queueOf(it *item) *queue {
 	if it.lazy() && it.quiet {
-		return w.lazy.push(it) == 1 // to set its timer
+		return w.lazy
 	}
-	w.queues[it.biz].push(it)
-	return true
+	return w.queues[it.biz]
+}
+
+// push queues items and wakes the writer; for lazy ones only to set its timer.
+func (w *writer) push(q *queue, items []*item) {
+	if n := q.push(items); q != w.lazy || n == len(items) {
+		w.signal()
+	}
 }
 
 func (w *writer) signal() {
@@ -145,6 +151,9 @@ func (w *writer) process(ctx context.Context, items []*item) error {
 			return err
 		}
 		hit, rest := w.split(items, f)
+		if len(hit) == 0 { // keys of nobody: bounded all the same
+			hit, rest = rest, nil
+		}
 		hit = w.giveUp(hit)
 		if repeat == 0 || len(hit) == 0 || len(rest) == 0 {
 			items = inOrder(items, hit, rest)
@@ -248,7 +257,7 @@ func (w *writer) forget(f *store.FenceError) {
 	for _, k := range f.Users {
 		w.users.drop(k)
 	}
-	for _, m := range f.Duplicates {
+	for _, m := range f.Duplicates { // loaded anew, first attempts are looked up
 		w.convs.drop(m.Conv)
 	}
 }
