@@ -1,85 +1,92 @@
-// Package remote reaches the embedded queue of another process: Host serves a queue over
-// the generated interface, Publisher puts messages into it. Each key goes to one host.
+// Package remote is how processes without a broker share the embedded queue: one extlogic
+// hosts it, the others publish to it over RPC.
 package remote
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
+	"hongyan/idl/code"
 	"hongyan/idl/tier"
 	"hongyan/internal/mq"
 	"hongyan/internal/route"
 )
 
-// Host serves a queue to other processes. It implements tier.Queue.
-type Host struct{ queue mq.Queue }
+// errNotHere: subscriptions live where the queue is.
+var errNotHere = errors.New("this process can only publish: the queue is hosted elsewhere")
 
-// NewHost serves queue.
-func NewHost(queue mq.Queue) *Host { return &Host{queue} }
-
-// Publish implements tier.Queue.
-func (h *Host) Publish(ctx context.Context, req *tier.PublishBatch) (*tier.Accepted, error) {
-	msgs := make([]mq.Message, 0, len(req.Items))
-	for _, m := range req.Items {
-		msgs = append(msgs, mq.Message{Topic: strings.Clone(m.Topic), Key: strings.Clone(m.Key), Payload: m.Payload})
-	}
-	if err := h.queue.Publish(ctx, msgs...); err != nil {
-		return nil, fmt.Errorf("publish: %w", err)
-	}
-	return &tier.Accepted{}, nil
-}
-
-// Publisher is the publishing side of a queue whose hosts are a tier's instances.
+// Publisher implements mq.Queue for publishing only.
 type Publisher struct{ hosts *route.Pool[tier.Queue] }
 
-// NewPublisher publishes to hosts, which the caller runs.
+// NewPublisher returns a queue that publishes to the processes which host it. Its owner
+// runs the pool.
 func NewPublisher(hosts *route.Pool[tier.Queue]) *Publisher { return &Publisher{hosts} }
 
-// ErrPublishOnly: messages are handled where the queue is hosted.
-var ErrPublishOnly = errors.New("this process only publishes; the queue's host subscribes")
-
-// Publish stores the messages at their hosts. With several hosts some may be stored when
-// another fails; repeating all of them is harmless.
+// Publish implements mq.Queue. Messages of one key go to one host; those for different
+// hosts are stored each by its own, so an error may leave a part stored.
 func (p *Publisher) Publish(ctx context.Context, msgs ...mq.Message) error {
 	batches := map[string]*tier.PublishBatch{}
 	peers := map[string]route.Peer[tier.Queue]{}
-	for _, m := range msgs {
+	for i, m := range msgs {
+		if err := mq.Check(m); err != nil {
+			return fmt.Errorf("publish: message %d: %w", i, err)
+		}
 		peer, err := p.hosts.Pick(route.Hash(m.Topic, m.Key))
 		if err != nil {
-			return fmt.Errorf("publish to %s: %w", m.Topic, err)
+			return fmt.Errorf("publish: %w", err)
 		}
-		b := batches[peer.Addr]
-		if b == nil {
+		b, ok := batches[peer.Addr]
+		if !ok {
 			b = &tier.PublishBatch{}
 			batches[peer.Addr], peers[peer.Addr] = b, peer
 		}
 		b.Items = append(b.Items, &tier.QueueMessage{Topic: m.Topic, Key: m.Key, Payload: m.Payload})
 	}
+	var errs []error
 	for addr, b := range batches {
 		if _, err := peers[addr].Client.Publish(ctx, b); err != nil {
-			p.hosts.Failed(peers[addr])
-			return fmt.Errorf("publish at %s: %w", addr, err)
+			if c := code.Of(err); c == code.Unavailable || c == code.UnknownOutcome {
+				p.hosts.Failed(peers[addr])
+			}
+			errs = append(errs, fmt.Errorf("publish at %s: %w", addr, err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
-// Subscribe answers ErrPublishOnly.
-func (p *Publisher) Subscribe(context.Context, string, string, mq.Handler) error {
-	return ErrPublishOnly
-}
+// Subscribe implements mq.Queue: it is refused.
+func (p *Publisher) Subscribe(context.Context, string, string, mq.Handler) error { return errNotHere }
 
-// Dead answers ErrPublishOnly.
+// Dead implements mq.Queue: it is refused.
 func (p *Publisher) Dead(context.Context, string, string, int) ([]mq.Message, error) {
-	return nil, ErrPublishOnly
+	return nil, errNotHere
 }
 
-// Close does nothing: the pool belongs to the caller.
+// Close implements mq.Queue. The pool is its owner's.
 func (p *Publisher) Close() error { return nil }
 
-var (
-	_ tier.Queue = (*Host)(nil)
-	_ mq.Queue   = (*Publisher)(nil)
-)
+// Host implements tier.Queue in the process that has the queue.
+type Host struct{ queue mq.Queue }
+
+// NewHost serves a queue to other processes.
+func NewHost(queue mq.Queue) *Host { return &Host{queue} }
+
+// Publish implements tier.Queue. Messages that can never be stored are BadRequest.
+func (h *Host) Publish(ctx context.Context, req *tier.PublishBatch) (*tier.Accepted, error) {
+	msgs := make([]mq.Message, len(req.Items))
+	for i, it := range req.Items {
+		msgs[i] = mq.Message{Topic: it.Topic, Key: it.Key, Payload: it.Payload}
+		if err := mq.Check(msgs[i]); err != nil {
+			return nil, code.Errorf(code.BadRequest, "item %d: %w", i, err)
+		}
+	}
+	err := h.queue.Publish(ctx, msgs...)
+	if errors.Is(err, mq.ErrClosed) {
+		return nil, code.Errorf(code.Unavailable, "the queue is stopping")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &tier.Accepted{}, nil
+}

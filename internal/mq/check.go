@@ -1,0 +1,31 @@
+package mq
+
+import "fmt"
+
+// CheckName tells what is wrong with the name of a topic or group.
+func CheckName(what, name string) error {
+	if name == "" || len(name) > MaxName {
+		return fmt.Errorf("%s name has %d bytes, want 1 to %d", what, len(name), MaxName)
+	}
+	for _, c := range []byte(name) {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-' || c == '.' {
+			continue
+		}
+		return fmt.Errorf("%s name %q holds a byte that is not a letter, a digit or one of _-.", what, name)
+	}
+	return nil
+}
+
+// Check tells why a message cannot be published.
+func Check(m Message) error {
+	if err := CheckName("topic", m.Topic); err != nil {
+		return err
+	}
+	if len(m.Key) > MaxKey {
+		return fmt.Errorf("key has %d bytes, the limit is %d", len(m.Key), MaxKey)
+	}
+	if len(m.Payload) > MaxPayload {
+		return fmt.Errorf("payload has %d bytes, the limit is %d", len(m.Payload), MaxPayload)
+	}
+	return nil
+}
