@@ -263,7 +263,7 @@ func (s *pollSession) takeLocked(f wire.Frame) (done func()) {
 	}
 	if f.Flags&wire.FlagResponse != 0 {
 		if ask := s.waiting[f.Seq]; ask != nil {
-			delete(s.waiting, f.Seq)
+			s.stopWaitingLocked(f.Seq)
 			return func() { ask(f) }
 		}
 		return nil
@@ -470,6 +470,14 @@ func (s *pollSession) send(f wire.Frame, then func(wire.Frame)) (seq uint32) {
 	return f.Seq
 }
 
+// stopWaitingLocked forgets a request; an idle session keeps no map.
+func (s *pollSession) stopWaitingLocked(seq uint32) {
+	delete(s.waiting, seq)
+	if len(s.waiting) == 0 {
+		s.waiting = nil
+	}
+}
+
 // call is request for who can wait.
 func (s *pollSession) call(ctx context.Context, cmd im.Cmd, body message) (wire.Frame, error) {
 	encoded, err := body.Marshal(nil)
@@ -491,7 +499,7 @@ func (s *pollSession) roundTrip(ctx context.Context, f wire.Frame) (wire.Frame, 
 		return rsp, nil
 	case <-ctx.Done():
 		s.mu.Lock()
-		delete(s.waiting, seq)
+		s.stopWaitingLocked(seq)
 		s.mu.Unlock()
 		return wire.Frame{}, ctx.Err()
 	}

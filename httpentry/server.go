@@ -17,6 +17,7 @@ import (
 
 	"hongyan/idl/code"
 	"hongyan/idl/tier"
+	"hongyan/internal/execute"
 	"hongyan/internal/gate"
 	"hongyan/internal/route"
 	"hongyan/internal/wire"
@@ -37,18 +38,19 @@ type Deps struct {
 // Server is the tier: HTTP API, WebSocket and long poll on one listener. It implements
 // tier.Gateway. netloop.Setup is to be called before the first one is made.
 type Server struct {
-	cfg     Config
-	log     *slog.Logger
-	logics  *route.Pool[tier.Logic]
-	keys    gate.Verifier
-	deps    Deps
-	gate    *gate.Gate
-	pollers *pollers
-	json    *wire.JSON
-	schemas *schemas
-	engine  *hertz.Engine
-	table   table
-	openapi []byte
+	cfg      Config
+	log      *slog.Logger
+	deps     Deps
+	keys     gate.Verifier
+	logics   *route.Pool[tier.Logic]
+	executor execute.Executor
+	gate     *gate.Gate
+	pollers  *pollers
+	json     *wire.JSON
+	schemas  *schemas
+	engine   *hertz.Engine
+	table    table
+	openapi  []byte
 
 	apps        map[string]App
 	nonces      *nonces
@@ -86,6 +88,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.executor = execute.Executor{Logics: s.logics, Timeout: cfg.RequestTimeout, Log: s.log}
 	for _, a := range cfg.Apps {
 		s.apps[a.Name] = a
 	}

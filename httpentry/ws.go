@@ -58,6 +58,7 @@ func (s *Server) upgrade(c *conn, raw, rest []byte) {
 	t.in.limit = t.limit
 	c.mu.Lock()
 	c.mode, c.socket = socketed, t
+	c.timer = nil // disarmed before; the gate has its own
 	c.mu.Unlock()
 	c.write(answer.b)
 	s.metrics.sockets.Inc()
