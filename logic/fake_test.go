@@ -748,6 +748,10 @@ func (w *world) home(uid string) *Logic {
 			continue
 		}
 		peer, err := p.Pick(route.Hash(tenant, uid))
+		for err == nil && w.stopped[peer.Addr] { // as a gateway finds out
+			p.Failed(peer)
+			peer, err = p.Pick(route.Hash(tenant, uid))
+		}
 		if err != nil {
 			w.t.Fatal(err)
 		}
