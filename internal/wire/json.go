@@ -24,7 +24,12 @@ import (
 // in the .proto are understood too. It is safe for concurrent use.
 type JSON struct {
 	messages map[string]protoreflect.MessageDescriptor // by full name
+	lenient  bool
 }
+
+// Lenient is j for a client: fields that a newer server has added are skipped in ToProto
+// instead of refused.
+func (j *JSON) Lenient() *JSON { return &JSON{messages: j.messages, lenient: true} }
 
 // NewJSON compiles the embedded contracts, some 10 ms of work: one JSON serves a process.
 func NewJSON() (*JSON, error) {
@@ -64,7 +69,7 @@ func (j *JSON) ToProto(msgType string, body []byte) ([]byte, error) {
 	if len(body) == 0 {
 		return nil, nil
 	}
-	if err := (protojson.UnmarshalOptions{RecursionLimit: maxNesting}).Unmarshal(body, m); err != nil {
+	if err := (protojson.UnmarshalOptions{RecursionLimit: maxNesting, DiscardUnknown: j.lenient}).Unmarshal(body, m); err != nil {
 		return nil, code.Errorf(code.BadRequest, "%s: %s", msgType, reason(err))
 	}
 	return proto.MarshalOptions{Deterministic: true}.Marshal(m)

@@ -182,6 +182,10 @@ func (c *Core) Take() Output {
 	return out
 }
 
+// Ending is the Close of the next Output, nil if there is none: for a driver whose reader
+// wants to know before the output was performed.
+func (c *Core) Ending() *Closing { return c.out.Close }
+
 // gatherAfter puts the changed logs and the cursor into one change.
 func (c *Core) gatherAfter() {
 	if len(c.dirty) > 0 || c.moved {
@@ -218,6 +222,7 @@ func (c *Core) Tick(now time.Time) { c.advance(now) }
 // Connected begins a session on a connection that was just opened.
 func (c *Core) Connected(now time.Time, l Link) {
 	c.drop(now)
+	c.out.Frames, c.out.Close = nil, nil // of the connection before
 	c.stage, c.link = greeting, l
 	c.deadline = now.Add(c.cfg.RequestTimeout)
 	c.maxBody = defaultMaxBody
@@ -230,6 +235,7 @@ func (c *Core) Connected(now time.Time, l Link) {
 // Disconnected says that the connection is gone.
 func (c *Core) Disconnected(now time.Time) {
 	c.drop(now)
+	c.out.Frames = nil
 	c.advance(now)
 }
 

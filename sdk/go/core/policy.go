@@ -12,11 +12,12 @@ const (
 	maxRetryAfter = 5 * time.Minute // whatever a server says
 )
 
-// Final tells that a client must not reconnect by itself after this code: another device
-// replaced it, its token is revoked, it is banned, or it speaks too old a version.
+// Final tells that a client must not reconnect by itself after this code, of a close or of
+// a refused login: another device replaced it, its token is revoked, it is banned, or it
+// speaks too old a version.
 func Final(c code.Code) bool {
 	switch c {
-	case code.BadToken, code.TooManySessions, code.Denied, code.Unsupported:
+	case code.BadRequest, code.BadToken, code.TooManySessions, code.Denied, code.Unsupported:
 		return true
 	}
 	return c >= 4400 && c < 4500

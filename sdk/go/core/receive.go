@@ -127,6 +127,15 @@ func (c *Core) askSync(now time.Time, delay time.Duration) {
 	c.sync.must = c.sync.must || delay == 0
 }
 
+// Sync asks for what changed, at once if online; at login this happens by itself. Synced
+// tells when it is done.
+func (c *Core) Sync(now time.Time) {
+	if c.stage == online {
+		c.askSync(now, 0)
+	}
+	c.advance(now)
+}
+
 func (c *Core) syncIfDue(now time.Time) {
 	if c.sync.busy || !c.due(now, c.sync.due) {
 		return

@@ -88,6 +88,9 @@ func (c *Core) writeAsk(now time.Time, a *ask) {
 }
 
 func (c *Core) onAnswer(now time.Time, a *ask, r answer) {
+	if !slices.Contains(c.asks, a) {
+		return // cancelled or expired: reply is the caller's again
+	}
 	if r.err != nil {
 		c.finish(a, r.err)
 		return

@@ -129,6 +129,35 @@ func (s *Saved) Apply(c *Change) {
 	}
 }
 
+// Merge makes c the change that applying c and then d is. It takes over d, and may change
+// the conversations of both.
+func (c *Change) Merge(d *Change) {
+	if d.UID != "" {
+		c.UID = d.UID
+	}
+	c.Counter = max(c.Counter, d.Counter)
+	if d.Cursor != nil {
+		c.Cursor = d.Cursor
+	}
+	for _, id := range d.Forget {
+		c.Convs = slices.DeleteFunc(c.Convs, func(v *Conv) bool { return v.ID == id })
+		c.Forget = append(c.Forget, id)
+	}
+	for _, v := range d.Convs {
+		i := slices.IndexFunc(c.Convs, func(o *Conv) bool { return o.ID == v.ID })
+		if i < 0 {
+			c.Convs = append(c.Convs, v)
+			continue
+		}
+		c.Convs[i] = v.over(c.Convs[i])
+	}
+	for _, q := range d.Put {
+		c.Drop = slices.DeleteFunc(c.Drop, func(id string) bool { return id == q.ClientMsgID })
+		c.Put = append(c.Put, q)
+	}
+	c.Drop = append(c.Drop, d.Drop...)
+}
+
 // over is v with the refs of old that it still holds.
 func (v *Conv) over(old *Conv) *Conv {
 	n := *v
