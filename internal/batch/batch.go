@@ -100,6 +100,23 @@ func (s *Sender[T]) take() []T {
 	return items
 }
 
+// More takes up to max further items off the queue, in order: for a send that cannot get rid
+// of what it has and must see to what waits behind it. It belongs to the call under way.
+func (s *Sender[T]) More(max int) []T {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := min(len(s.queue), max)
+	if n <= 0 {
+		return nil
+	}
+	items := s.queue[:n:n]
+	if s.queue = s.queue[n:]; len(s.queue) == 0 {
+		s.queue = nil
+	}
+	s.sending += n
+	return items
+}
+
 func (s *Sender[T]) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -130,6 +130,34 @@ func TestSendOwnsItsSlice(t *testing.T) {
 	})
 }
 
+func TestMoreTakesWhatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []int
+		var s *batch.Sender[int]
+		s = batch.New(2, 0, func(_ context.Context, items []int) {
+			time.Sleep(time.Second) // meanwhile all are there
+			if got = append(got, items...); len(got) == 1 {
+				got = append(got, s.More(3)...)
+				if s.Len() != 6 {
+					t.Errorf("%d items are not done", s.Len())
+				}
+				got = append(got, s.More(0)...)
+			}
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go s.Run(ctx)
+		s.Add(1)
+		synctest.Wait()
+		s.Add(2, 3, 4, 5, 6)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if !slices.Equal(got, []int{1, 2, 3, 4, 5, 6}) || s.Len() != 0 {
+			t.Errorf("got %v, %d left", got, s.Len())
+		}
+	})
+}
+
 // Order per producer holds with many producers and real goroutines (run with -race).
 func TestOrderPerProducer(t *testing.T) {
 	type item struct{ producer, n int }

@@ -80,16 +80,19 @@ func (c *Conn) identifyLocked(auth *im.Auth, claims *token.Claims) {
 	c.armLocked()
 }
 
-// loggedInLocked opens the session: Logic has registered the route and answered. False: it
-// was open before, by an AUTH that had to be tried twice; the client has its answer.
-func (c *Conn) loggedInLocked(d *tier.Down) bool {
+// loggedInLocked opens the session: the Logic of that address has registered the route and
+// answered. False: it was open before, by an AUTH that had to be tried twice; the client has
+// its answer.
+func (c *Conn) loggedInLocked(d *tier.Down, logic string) bool {
 	c.session = max(c.session, d.SessionEpoch)
 	if c.phase == online {
 		return false
 	}
 	c.phase, c.authBy = online, 0
 	c.loginMS = time.Now().UnixMilli()
-	c.home = c.gate.homeOf(c.hash)
+	if peer, err := c.gate.deps.Logics.Pick(c.hash); err == nil && peer.Addr == logic {
+		c.home = homeKey(peer)
+	} // else one that stood in has the session: the next comparison of homes renews it
 	return true
 }
 

@@ -130,8 +130,8 @@ func (c *Config) Validate() error {
 	if c.DrainDelay < 0 {
 		errs = append(errs, errors.New("drain_delay must not be negative"))
 	}
-	if c.HeartbeatMax < c.HeartbeatMin {
-		errs = append(errs, errors.New("heartbeat_max must not be less than heartbeat_min"))
+	if c.HeartbeatMax < c.HeartbeatMin || c.HeartbeatMax > time.Hour {
+		errs = append(errs, errors.New("heartbeat_max must be between heartbeat_min and 1h"))
 	}
 	if c.MaxBody < earlyBody || c.MaxBody > maxMaxBody {
 		errs = append(errs, fmt.Errorf("max_body must be between %d and %d", earlyBody, maxMaxBody))

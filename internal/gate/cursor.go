@@ -75,21 +75,24 @@ func (c *Conn) pushAckLocked(f *wire.Frame) *code.Error {
 	return nil
 }
 
-// syncLocked takes the cursor a SYNC states. Its answer brings what was dropped, and is
-// read after this; so pushes may flow again.
+// syncLocked takes the cursor a SYNC states, also a lower one: after RESET the client starts
+// anew, and what he says to have is what pushes are measured by. The answer brings what was
+// dropped, and is read after this; so pushes may flow again.
 func (c *Conn) syncLocked(f *wire.Frame) *code.Error {
 	var sync im.Sync
 	if sync.Unmarshal(f.Body) != nil {
 		return badBody(f.Cmd)
 	}
 	c.ackedLocked(sync.Epoch, sync.Cursor)
+	c.epoch, c.cursor = sync.Epoch, sync.Cursor
 	if c.pend != nil {
 		c.pend.told = false
 	}
 	return nil
 }
 
-// ackedLocked: the client has applied everything up to the cursor. Cursors only rise.
+// ackedLocked: the client has applied everything up to the cursor. An acknowledgement that
+// was overtaken says nothing.
 func (c *Conn) ackedLocked(epoch, cursor uint64) {
 	if !beyond(epoch, cursor, c.epoch, c.cursor) {
 		return

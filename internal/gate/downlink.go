@@ -14,6 +14,7 @@ import (
 
 // downScratch is the working memory of one Downlink call.
 type downScratch struct {
+	logic string // whose batch it is
 	order []downRef
 	run   []*tier.Down // pushes that will be one frame
 	out   []wire.Frame
@@ -29,6 +30,7 @@ type downRef struct {
 func (g *Gate) Downlink(_ context.Context, req *tier.DownlinkBatch) (*tier.DownlinkReply, error) {
 	s := g.downs.Get().(*downScratch)
 	defer g.downs.Put(s)
+	s.logic = req.Logic
 	s.sort(req.Items)
 	reply := &tier.DownlinkReply{}
 	for rest := s.order; len(rest) > 0; {
@@ -125,7 +127,7 @@ func (c *Conn) responseLocked(cmd im.Cmd, d *tier.Down, s *downScratch) *code.Er
 		c.closeSlotLocked(d.Seq)
 	}
 	login := cmd == im.Cmd_AUTH && d.Status == 0
-	if login && !c.loggedInLocked(d) {
+	if login && !c.loggedInLocked(d, s.logic) {
 		return nil
 	}
 	s.out = append(s.out, wire.Frame{

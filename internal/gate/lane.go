@@ -25,21 +25,44 @@ func newLane(u *uplink) *lane {
 	return l
 }
 
-// send brings a batch to where its users are at home, and when an instance fails to where
-// they are at home then, until all is accepted or has outlived its life. What comes later
-// waits behind it: that keeps the order.
+// send brings packets to where their users are at home, and when an instance fails to where
+// they are at home then, until all are accepted or have outlived their life. What comes
+// later waits behind them: that keeps the order. It grows old as well, so a batch that is
+// stuck takes it in.
 func (l *lane) send(ctx context.Context, items []packet) {
 	g := l.up.gate
 	g.metrics.uplinkWait.Observe(time.Duration(g.now() - items[0].since).Seconds())
-	for try := 0; ; try++ {
-		items = l.attempt(ctx, l.expire(items))
-		if len(items) == 0 || ctx.Err() != nil {
+	for try := 1; ; try++ {
+		items = l.expire(items)
+		n := l.portion(items)
+		left := l.attempt(ctx, items[:n:n])
+		items = append(left, items[n:]...)
+		switch {
+		case len(items) == 0 || ctx.Err() != nil:
 			return
-		}
-		if try+1 >= g.deps.Logics.Slots() { // everyone was asked
+		case len(left) == 0: // there was more than one call holds
+			try = 0
+			continue
+		case try >= g.deps.Logics.Slots(): // everyone was asked
 			pause(ctx, try)
 		}
+		items = append(items, l.sender.More(g.cfg.UplinkQueue-len(items))...)
 	}
+}
+
+// maxBatchBytes is how much a call carries, unless one packet is more: it must stay far from
+// what an RPC message may be.
+const maxBatchBytes = 1 << 20
+
+// portion is how many of the items go into one call.
+func (l *lane) portion(items []packet) int {
+	bytes := 0
+	for i := range items {
+		if bytes += len(items[i].up.Body); i > 0 && bytes > maxBatchBytes || i == l.up.gate.cfg.BatchMax {
+			return i
+		}
+	}
+	return len(items)
 }
 
 const (
@@ -48,7 +71,7 @@ const (
 )
 
 func pause(ctx context.Context, try int) {
-	timer := time.NewTimer(min(maxPause, firstPause<<min(try, 4)))
+	timer := time.NewTimer(min(maxPause, firstPause<<min(try-1, 4)))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -146,7 +169,7 @@ func (l *lane) call(ctx context.Context, s *share) []packet {
 		Boot:    g.deps.Self.Boot,
 		Items:   make([]*tier.Uplink, len(s.items)),
 	}
-	now := g.now()
+	now, first := g.now(), !s.items[0].tried
 	for i := range s.items {
 		request.Items[i] = s.items[i].attempt(now)
 	}
@@ -163,8 +186,10 @@ func (l *lane) call(ctx context.Context, s *share) []packet {
 		return s.items
 	default:
 		g.metrics.uplinkFailures.Inc()
-		g.deps.Log.Warn("a logic did not take packets; they go elsewhere",
-			"logic", s.peer.Addr, "packets", len(s.items), "err", err)
+		if first { // an outage is many attempts
+			g.deps.Log.Warn("a logic did not take packets; they are tried elsewhere",
+				"logic", s.peer.Addr, "packets", len(s.items), "err", err)
+		}
 		g.deps.Logics.Failed(s.peer)
 		return s.items
 	}

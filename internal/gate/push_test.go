@@ -291,3 +291,19 @@ func TestR18PushesOfAnotherEpoch(t *testing.T) {
 		c.expect("")
 	})
 }
+
+// R18: a cursor beyond the head is answered RESET, and the client starts anew from 0. Seen to
+// fail with the cursor kept at its highest in syncLocked: nothing is ever pushed again.
+func TestR18ResetStartsAnew(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		c := w.login("alice", &im.Auth{Epoch: 1, Cursor: 1 << 40})
+		w.down(c.push(5, "a"))
+		c.expect("")
+		c.do(im.Cmd_SYNC, &im.Sync{})
+		w.down(c.push(6, "b"))
+		c.expect("PUSH 1:6")
+		c.ack(1, 6)
+		time.Sleep(10500 * time.Millisecond)
+		c.expect("")
+	})
+}

@@ -227,15 +227,6 @@ func (c *Conn) kick(session uint64) {
 	c.endLocked(code.Errorf(code.CloseReplaced, "another login took this session's place"))
 }
 
-// homeOf is the key of the Logic that is a user's home now; 0 = none.
-func (g *Gate) homeOf(hash uint64) uint64 {
-	peer, err := g.deps.Logics.Pick(hash)
-	if err != nil {
-		return 0
-	}
-	return homeKey(peer)
-}
-
 // homeKey names one life of an instance.
 func homeKey(peer route.Peer[tier.Logic]) uint64 {
 	return xxhash.Sum64String(peer.Addr) ^ xxhash.Sum64String(peer.Boot)<<1 | 1

@@ -129,9 +129,10 @@ func TestR10PacketsOutliveTheirLife(t *testing.T) {
 	inWorld(t, setup{}, func(w *world) {
 		c := w.login("alice", nil)
 		w.logics[0].fail(errors.New("connection refused"))
-		c.do(im.Cmd_HISTORY, &im.History{})
-		c.do(im.Cmd_TYPING, &im.Typing{})
 		c.do(im.Cmd_SEND, &im.Send{})
+		synctest.Wait()
+		c.do(im.Cmd_HISTORY, &im.History{}) // behind a batch that is stuck
+		c.do(im.Cmd_TYPING, &im.Typing{})
 		time.Sleep(14 * time.Second)
 		c.expect("")
 		time.Sleep(2 * time.Second)
@@ -143,6 +144,11 @@ func TestR10PacketsOutliveTheirLife(t *testing.T) {
 		c.expect("")
 		time.Sleep(5 * time.Second)
 		c.expect("SEND! 504")
+		c.do(im.Cmd_UNREAD, &im.Unread{}) // while nobody can even be picked
+		time.Sleep(14 * time.Second)
+		c.expect("")
+		time.Sleep(2 * time.Second)
+		c.expect("UNREAD! 504")
 	})
 	t.Run("a login that nobody takes", func(t *testing.T) {
 		inWorld(t, setup{}, func(w *world) {
@@ -233,6 +239,29 @@ func TestQueuedUplinkIsBounded(t *testing.T) {
 			c.do(im.Cmd_SEND, &im.Send{Data: make([]byte, 4000)})
 			c.expect("")
 		})
+	})
+}
+
+func TestABatchIsBoundedInBytes(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		c := w.login("alice", nil)
+		largest := 0
+		w.logics[0].before(func(b *tier.UplinkBatch) error {
+			bytes := 0
+			for _, u := range b.Items {
+				bytes += len(u.Body)
+			}
+			largest = max(largest, bytes)
+			time.Sleep(time.Millisecond)
+			return nil
+		})
+		for range 20 {
+			c.do(im.Cmd_SEND, &im.Send{Data: make([]byte, 200_000)})
+		}
+		time.Sleep(time.Second)
+		if got := seqs(w.logics[0].took(tier.Uplink_PACKET)); !slices.Equal(got, ascending(20, 2)) || largest > 1<<20 {
+			t.Errorf("%v, at most %d bytes in a call", got, largest)
+		}
 	})
 }
 

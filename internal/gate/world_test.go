@@ -317,7 +317,8 @@ func (w *world) login(uid string, auth *im.Auth) *client {
 	}
 	seq := c.do(im.Cmd_AUTH, auth)
 	w.home(uid).took(tier.Uplink_PACKET)
-	w.down(&tier.Down{Conn: c.conn.ID(), Cmd: uint32(im.Cmd_AUTH), Response: true, Seq: seq, SessionEpoch: 7})
+	home := fmt.Sprint("logic-", route.Hash("demo", uid)%uint64(w.slots))
+	w.downFrom(home, &tier.Down{Conn: c.conn.ID(), Cmd: uint32(im.Cmd_AUTH), Response: true, Seq: seq, SessionEpoch: 7})
 	frames := c.got()
 	if len(frames) != 1 || frames[0].Cmd != im.Cmd_AUTH || frames[0].Status != 0 {
 		w.t.Fatalf("login of %s: got %v", uid, describe(frames))
@@ -333,7 +334,12 @@ func (w *world) home(uid string) *logic {
 // down brings items to the gate and returns the connections that are gone.
 func (w *world) down(items ...*tier.Down) []uint64 {
 	w.t.Helper()
-	reply, err := w.gate.Downlink(context.Background(), &tier.DownlinkBatch{Logic: "logic-0", Items: items})
+	return w.downFrom("logic-0", items...)
+}
+
+func (w *world) downFrom(logic string, items ...*tier.Down) []uint64 {
+	w.t.Helper()
+	reply, err := w.gate.Downlink(context.Background(), &tier.DownlinkBatch{Logic: logic, Items: items})
 	if err != nil {
 		w.t.Fatal(err)
 	}
