@@ -199,8 +199,9 @@ func TestAnInstanceThatFailsIsNotAskedAgain(t *testing.T) {
 func signed(key, method, target, body, uid, nonce string, at time.Time, idempotency string) []string {
 	timestamp := strconv.FormatInt(at.Unix(), 10)
 	digest := sha256.Sum256([]byte(body))
+	const tenant = ""
 	mac := hmac.New(sha256.New, []byte(key))
-	mac.Write([]byte(strings.Join([]string{timestamp, nonce, method, target, uid, idempotency, hex.EncodeToString(digest[:])}, "\n")))
+	mac.Write([]byte(strings.Join([]string{timestamp, nonce, method, target, tenant, uid, idempotency, hex.EncodeToString(digest[:])}, "\n")))
 	return []string{
 		"Authorization", "", "X-Hongyan-App", "shop", "X-Hongyan-Timestamp", timestamp, "X-Hongyan-Nonce", nonce,
 		"X-Hongyan-On-Behalf-Of", uid, "X-Hongyan-Signature", hex.EncodeToString(mac.Sum(nil)), "Idempotency-Key", idempotency,
@@ -266,6 +267,12 @@ func TestPlainAppKeysOnlyWhereTheyAreAllowed(t *testing.T) {
 	on := newWorld(t, func(c *httpentry.Config, _ *httpentry.Deps) { c.PlainAppKeys = true })
 	if got := on.do("GET", "/v1/unread", "", plain("X-Forwarded-For", "8.8.8.8")...); got.status != 200 {
 		t.Errorf("plain_app_keys: %d", got.status)
+	}
+	for tenant, status := range map[string]int{"": 403, "third": 403, "other": 200} {
+		got := on.do("GET", "/v1/unread", "", plain("Authorization", "App both:0123456789abcdef", "X-Hongyan-Tenant", tenant)...)
+		if got.status != status || (status == 200 && on.logic.last().Tenant != tenant) {
+			t.Errorf("tenant %q: %d", tenant, got.status)
+		}
 	}
 }
 

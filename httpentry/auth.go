@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,16 +20,19 @@ import (
 //	X-Hongyan-App: its name
 //	X-Hongyan-Timestamp: Unix seconds
 //	X-Hongyan-Nonce: 8 to 64 characters, never used before
+//	X-Hongyan-Tenant: where he is a user; may be missing when the app has one tenant only
 //	X-Hongyan-On-Behalf-Of: the user it acts for
 //	X-Hongyan-Signature: hex(HMAC-SHA256(key, signed string))
 //
 // where the signed string is, joined by line feeds: timestamp, nonce, method, request target
-// (path and query as sent), on-behalf-of, Idempotency-Key (empty if not sent), hex(SHA-256(body)).
+// (path and query as sent), tenant, on-behalf-of, Idempotency-Key, hex(SHA-256(body)); a header
+// that is not sent is an empty line.
 const (
 	headerApp         = "X-Hongyan-App"
 	headerTimestamp   = "X-Hongyan-Timestamp"
 	headerNonce       = "X-Hongyan-Nonce"
 	headerSignature   = "X-Hongyan-Signature"
+	headerTenant      = "X-Hongyan-Tenant"
 	headerOnBehalfOf  = "X-Hongyan-On-Behalf-Of"
 	headerIdempotency = "Idempotency-Key"
 )
@@ -79,6 +83,7 @@ func (x *exchange) signedApp() (caller, error) {
 		nonce:       x.header(headerNonce),
 		method:      string(x.rc.Request.Method()),
 		target:      string(x.rc.Request.Header.RequestURI()),
+		tenant:      x.header(headerTenant),
 		onBehalfOf:  x.header(headerOnBehalfOf),
 		idempotency: x.header(headerIdempotency),
 		body:        x.body(),
@@ -102,20 +107,27 @@ func (x *exchange) onBehalf(app App) (caller, error) {
 	if err := conv.ValidUID(uid); err != nil {
 		return caller{}, code.Errorf(code.BadRequest, "%s: %v", headerOnBehalfOf, err)
 	}
-	return caller{tenant: app.Tenant, uid: uid, app: app.Name}, nil
+	tenant := x.header(headerTenant)
+	switch {
+	case tenant == "" && len(app.Tenants) == 1:
+		tenant = app.Tenants[0]
+	case !slices.Contains(app.Tenants, tenant):
+		return caller{}, code.Errorf(code.Denied, "%s must name a tenant of the app", headerTenant)
+	}
+	return caller{tenant: tenant, uid: uid, app: app.Name}, nil
 }
 
 // signed is what the signature of a request covers.
 type signed struct {
-	timestamp, nonce, method, target, onBehalfOf, idempotency string
-	body                                                      []byte
+	timestamp, nonce, method, target, tenant, onBehalfOf, idempotency string
+	body                                                              []byte
 }
 
 func (s *signed) sum(key string) []byte {
 	digest := sha256.Sum256(s.body)
 	mac := hmac.New(sha256.New, []byte(key))
 	mac.Write([]byte(strings.Join([]string{
-		s.timestamp, s.nonce, s.method, s.target, s.onBehalfOf, s.idempotency, hex.EncodeToString(digest[:]),
+		s.timestamp, s.nonce, s.method, s.target, s.tenant, s.onBehalfOf, s.idempotency, hex.EncodeToString(digest[:]),
 	}, "\n")))
 	return mac.Sum(nil)
 }

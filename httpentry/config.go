@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,11 +61,13 @@ type Config struct {
 	Gate gate.Config `yaml:"gate" koanf:"gate"`
 }
 
-// App is a server-side caller: a system of the platform, acting for users of one tenant.
+// App is a server-side caller: a system of the platform, acting for users.
 type App struct {
-	Name   string `yaml:"name" koanf:"name"`
-	Key    string `yaml:"key" koanf:"key" secret:"true"` // at least 16 bytes
-	Tenant string `yaml:"tenant" koanf:"tenant"`
+	Name string `yaml:"name" koanf:"name"`
+	// Key signs its requests; at least 16 bytes.
+	Key string `yaml:"key" koanf:"key" secret:"true"`
+	// Tenants the app may act in. With more than one, a request names its tenant.
+	Tenants []string `yaml:"tenants" koanf:"tenants"`
 }
 
 // PollConfig is the long poll's part.
@@ -161,8 +164,8 @@ func validateApps(apps []App) error {
 			return fmt.Errorf("apps: %q stands twice", a.Name)
 		case len(a.Key) < minAppKey:
 			return fmt.Errorf("apps: the key of %q must have %d bytes at least", a.Name, minAppKey)
-		case a.Tenant == "":
-			return fmt.Errorf("apps: %q has no tenant", a.Name)
+		case len(a.Tenants) == 0 || slices.Contains(a.Tenants, ""):
+			return fmt.Errorf("apps: %q may act in no tenant", a.Name)
 		}
 		seen[a.Name] = true
 	}

@@ -158,7 +158,7 @@ func (s *Server) preflight(x *exchange) {
 	if s.originListed(x.header("Origin")) {
 		h.Set("Access-Control-Allow-Methods", strings.Join(s.table.methods(), ", "))
 		h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, X-Request-ID, "+
-			"X-Hongyan-App, X-Hongyan-Timestamp, X-Hongyan-Nonce, X-Hongyan-Signature, X-Hongyan-On-Behalf-Of")
+			"X-Hongyan-App, X-Hongyan-Timestamp, X-Hongyan-Nonce, X-Hongyan-Signature, X-Hongyan-Tenant, X-Hongyan-On-Behalf-Of")
 		h.Set("Access-Control-Max-Age", strconv.Itoa(int((10 * time.Minute).Seconds())))
 	}
 	x.rc.Response.SetStatusCode(204)

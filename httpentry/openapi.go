@@ -66,8 +66,9 @@ const introduction = `Bodies are protobuf's canonical JSON mapping: 64-bit numbe
 **As a user:** Authorization: Bearer with the user's JWT.
 
 **As a server-side caller:** X-Hongyan-App, X-Hongyan-Timestamp (Unix seconds), X-Hongyan-Nonce (8-64 characters, used once), ` +
-	`X-Hongyan-On-Behalf-Of (the user), X-Hongyan-Signature = hex(HMAC-SHA256(key, s)), where s is, joined by line feeds: timestamp, nonce, ` +
-	`method, request target as sent, on-behalf-of, Idempotency-Key (may be empty), hex(SHA-256(body)).
+	`X-Hongyan-Tenant (where the app has several), X-Hongyan-On-Behalf-Of (the user), X-Hongyan-Signature = hex(HMAC-SHA256(key, s)), ` +
+	`where s is, joined by line feeds: timestamp, nonce, method, request target as sent, tenant, on-behalf-of, Idempotency-Key, ` +
+	`hex(SHA-256(body)); a header that is not sent is an empty line.
 
 Every error has the form of the schema Error; its status is the HTTP status. X-Request-ID is taken over or made, and returned.`
 

@@ -63,7 +63,7 @@ func newWorld(t *testing.T, change func(*httpentry.Config, *httpentry.Deps)) *wo
 	cfg.Listen = "127.0.0.1:0"
 	cfg.StopTimeout = time.Second
 	cfg.Poll.MinHold, cfg.Poll.Hold, cfg.Poll.Linger = time.Second, 2*time.Second, 2*time.Second
-	cfg.Apps = []httpentry.App{{Name: "shop", Key: "0123456789abcdef", Tenant: "demo"}}
+	cfg.Apps = []httpentry.App{{Name: "shop", Key: "0123456789abcdef", Tenants: []string{"demo"}}, {Name: "both", Key: "0123456789abcdef", Tenants: []string{"demo", "other"}}}
 	deps := httpentry.Deps{
 		Gate: gate.Deps{
 			Logics: pool, Keys: verifier{}, Self: control.Instance{Tier: "httpentry", Addr: "gate-1", Boot: "boot-1"},
