@@ -3,7 +3,6 @@ package pebblestore
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -79,32 +78,26 @@ type applied struct {
 
 // apply makes the rows visible and, with sync, starts their flush. Without it they are
 // flushed along with the next.
-func (s *Store) apply(rows *pebble.Batch, sync bool) (p applied, err error) {
+func (s *Store) apply(rows *pebble.Batch, sync bool) (applied, error) {
 	if rows.Empty() {
-		return p, rows.Close()
+		return applied{}, rows.Close()
 	}
-	defer func() {
-		// Pebble panics where it cannot go on, as when a new log file cannot be made.
-		if r := recover(); r != nil {
-			s.stuck = true
-			s.fail(fmt.Errorf("panic of the database: %v\n%s", r, debug.Stack()))
-		}
-		if broken := s.flushes.broke(); broken != nil {
-			p, err = applied{}, broken
-		}
-	}()
-	if !sync {
-		err = s.db.Apply(rows, pebble.NoSync)
-	} else {
+	var p applied
+	var err error
+	if sync {
 		p = applied{rows, s.flushes.begin()}
 		err = s.db.ApplyNoSyncWait(rows, pebble.Sync)
+	} else {
+		err = s.db.Apply(rows, pebble.NoSync)
 	}
 	if err != nil {
 		s.fail(err)
-		return applied{}, err
+	}
+	if broken := s.flushes.broke(); broken != nil {
+		return applied{}, broken
 	}
 	if !sync {
-		return p, rows.Close()
+		return applied{}, rows.Close()
 	}
 	return p, nil
 }
@@ -116,7 +109,9 @@ func (s *Store) await(p applied) error {
 	}
 	if err := p.rows.SyncWait(); err != nil {
 		s.fail(fmt.Errorf("flush: %w", err))
-		return s.flushes.broke()
+	}
+	if broken := s.flushes.broke(); broken != nil {
+		return broken
 	}
 	s.flushes.end(p.n)
 	if err := p.rows.Close(); err != nil {

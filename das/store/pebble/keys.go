@@ -93,6 +93,15 @@ func appendBucketKey(dst []byte, id uint32) []byte {
 	return binary.BigEndian.AppendUint32(append(dst, tableBucket), id)
 }
 
+// bucketOf is the inverse of appendBucketKey.
+func bucketOf(key []byte) (id uint32, ok bool) {
+	if len(key) != 5 {
+		return 0, false
+	}
+	id = binary.BigEndian.Uint32(key[1:])
+	return id, id < store.Buckets
+}
+
 // appendEnd appends the first key behind all that begin with prefix. Prefixes begin with
 // the letter of a table, so there is one.
 func appendEnd(dst, prefix []byte) []byte {

@@ -52,7 +52,6 @@ type Store struct {
 	heads   *heads
 	buckets [store.Buckets]store.BucketState
 	work    work
-	stuck   bool // Pebble panicked with its locks held: it cannot be closed
 }
 
 var _ store.Store = (*Store)(nil)
@@ -76,6 +75,7 @@ func Open(cfg Config, deps Deps) (*Store, error) {
 	if opt.FS == nil {
 		opt.WithFSDefaults()
 	}
+	opt.FS = &logFS{opt.FS, s.fail}
 	var err error
 	if s.lock, err = lockDir(cfg.Dir, opt.FS); err != nil {
 		return nil, err
@@ -124,9 +124,18 @@ func (s *Store) load(dir string) error {
 		}
 	}
 	for id := range s.buckets {
-		if s.buckets[id], err = r.bucket(uint32(id)); err != nil {
-			return fmt.Errorf("read database %s: %w", dir, err)
+		s.buckets[id] = store.BucketState{Epoch: 1, Open: true}
+	}
+	err = r.scan([]byte{tableBucket}, []byte{tableBucket + 1}, false, func(key, val []byte) (err error) {
+		id, ok := bucketOf(key)
+		if !ok {
+			return errCorrupt
 		}
+		s.buckets[id], err = decodeBucket(val)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read database %s: %w", dir, err)
 	}
 	return s.flushes.broke()
 }
@@ -176,13 +185,14 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	if s.stuck {
-		return s.flushes.broke()
-	}
 	if n := s.views.Load(); n > 0 {
 		return fmt.Errorf("close database: %d views are open", n)
 	}
-	if err := errors.Join(s.db.Close(), s.lock.Close()); err != nil {
+	err := errors.Join(s.db.Close(), s.lock.Close())
+	if broken := s.flushes.broke(); broken != nil {
+		return broken
+	}
+	if err != nil {
 		return fmt.Errorf("close database: %w", err)
 	}
 	return nil
