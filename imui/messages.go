@@ -1,6 +1,7 @@
 package imui
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/google/uuid"
@@ -32,7 +33,9 @@ func (s *Service) SendMessage(ctx context.Context, req *platform.SendMessageRequ
 			return code.Errorf(code.BadRequest, "kind: %d is not a kind of message", req.Kind)
 		}
 		return s.run(ctx, req.Caller, req.From, im.Cmd_SEND, &im.Send{
-			ClientMsgId: idOr(req.ClientMsgId), To: req.To, Kind: im.Kind(req.Kind), Text: req.Text, Data: req.Data,
+			ClientMsgId: idOr(req.ClientMsgId), To: req.To, Text: req.Text, Data: req.Data,
+			// Left open, Logic would take the kind of a system's message for a notice.
+			Kind: cmp.Or(im.Kind(req.Kind), im.Kind_TEXT),
 		}, &ack)
 	})
 	return &platform.SendMessageReply{

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"hongyan/idl/code"
 	"hongyan/idl/tier"
@@ -13,8 +14,13 @@ import (
 	"hongyan/internal/route"
 )
 
-// errNotHere: subscriptions live where the queue is.
-var errNotHere = errors.New("this process can only publish: the queue is hosted elsewhere")
+// ErrPublishOnly: messages are handled where the queue is hosted.
+var ErrPublishOnly = errors.New("this process only publishes; the queue's host subscribes")
+
+var (
+	_ tier.Queue = (*Host)(nil)
+	_ mq.Queue   = (*Publisher)(nil)
+)
 
 // Publisher implements mq.Queue for publishing only.
 type Publisher struct{ hosts *route.Pool[tier.Queue] }
@@ -23,8 +29,8 @@ type Publisher struct{ hosts *route.Pool[tier.Queue] }
 // runs the pool.
 func NewPublisher(hosts *route.Pool[tier.Queue]) *Publisher { return &Publisher{hosts} }
 
-// Publish implements mq.Queue. Messages of one key go to one host; those for different
-// hosts are stored each by its own, so an error may leave a part stored.
+// Publish implements mq.Queue. Messages of one key go to one host. With several hosts some
+// may be stored when another fails; repeating all of them is harmless.
 func (p *Publisher) Publish(ctx context.Context, msgs ...mq.Message) error {
 	batches := map[string]*tier.PublishBatch{}
 	peers := map[string]route.Peer[tier.Queue]{}
@@ -46,7 +52,7 @@ func (p *Publisher) Publish(ctx context.Context, msgs ...mq.Message) error {
 	var errs []error
 	for addr, b := range batches {
 		if _, err := peers[addr].Client.Publish(ctx, b); err != nil {
-			if c := code.Of(err); c == code.Unavailable || c == code.UnknownOutcome {
+			if unreachable(err) {
 				p.hosts.Failed(peers[addr])
 			}
 			errs = append(errs, fmt.Errorf("publish at %s: %w", addr, err))
@@ -55,12 +61,22 @@ func (p *Publisher) Publish(ctx context.Context, msgs ...mq.Message) error {
 	return errors.Join(errs...)
 }
 
+// unreachable tells that an error is not the answer of a host.
+func unreachable(err error) bool {
+	if e, ok := errors.AsType[*code.Error](err); ok {
+		return e.Code == code.Unavailable || e.Code == code.UnknownOutcome
+	}
+	return true
+}
+
 // Subscribe implements mq.Queue: it is refused.
-func (p *Publisher) Subscribe(context.Context, string, string, mq.Handler) error { return errNotHere }
+func (p *Publisher) Subscribe(context.Context, string, string, mq.Handler) error {
+	return ErrPublishOnly
+}
 
 // Dead implements mq.Queue: it is refused.
 func (p *Publisher) Dead(context.Context, string, string, int) ([]mq.Message, error) {
-	return nil, errNotHere
+	return nil, ErrPublishOnly
 }
 
 // Close implements mq.Queue. The pool is its owner's.
@@ -76,7 +92,7 @@ func NewHost(queue mq.Queue) *Host { return &Host{queue} }
 func (h *Host) Publish(ctx context.Context, req *tier.PublishBatch) (*tier.Accepted, error) {
 	msgs := make([]mq.Message, len(req.Items))
 	for i, it := range req.Items {
-		msgs[i] = mq.Message{Topic: it.Topic, Key: it.Key, Payload: it.Payload}
+		msgs[i] = mq.Message{Topic: strings.Clone(it.Topic), Key: strings.Clone(it.Key), Payload: it.Payload}
 		if err := mq.Check(msgs[i]); err != nil {
 			return nil, code.Errorf(code.BadRequest, "item %d: %w", i, err)
 		}

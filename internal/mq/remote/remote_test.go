@@ -81,7 +81,7 @@ func TestPublisherReachesTheHostedQueue(t *testing.T) {
 		if _, err := NewHost(queue).Publish(ctx, &tier.PublishBatch{Items: []*tier.QueueMessage{{Topic: "no/name"}}}); code.Of(err) != code.BadRequest {
 			t.Errorf("a bad topic at the host: %v", err)
 		}
-		if err := p.Subscribe(ctx, "t", "g", nil); !errors.Is(err, errNotHere) {
+		if err := p.Subscribe(ctx, "t", "g", nil); !errors.Is(err, ErrPublishOnly) {
 			t.Errorf("subscribe: %v", err)
 		}
 		if err := queue.Close(); err != nil {
