@@ -37,11 +37,13 @@ func (l *Logic) auth(ctx context.Context, r *request, req *im.Auth) (message, er
 	if login == nil {
 		return nil, code.Errorf(code.Internal, "das settled a login without a session")
 	}
-	c, ok := l.register(r, device, req, login.SessionEpoch)
+	c, old, ok := l.register(r, device, req, login.SessionEpoch)
 	if !ok {
 		return nil, l.refuseLogin(r, code.Errorf(code.StaleLogin, "a later connection of device %s has logged in", device))
 	}
-	l.replace(ctx, c, login.Replaced)
+	l.replace(ctx, c, slices.DeleteFunc(login.Replaced, func(s *tier.Session) bool {
+		return old != nil && s.Device == device // register has ended it
+	}))
 	l.remember(ctx, c)
 	sync, err := l.readSync(ctx, r.up.Tenant, r.up.Uid, &im.Sync{
 		Epoch: req.Epoch, Cursor: req.Cursor, Limit: req.SyncLimit, ModsKnown: req.ModsKnown,
@@ -92,18 +94,19 @@ func (l *Logic) refuseLogin(r *request, err error) error {
 	return nil
 }
 
-// register makes the route known, still without pushes on it: they wait for AUTH_ACK.
-func (l *Logic) register(r *request, device string, req *im.Auth, epoch uint64) (*conn, bool) {
+// register makes the route known, still without pushes on it: they wait for AUTH_ACK. An
+// older connection of the device is ended and returned. False: a later one is known.
+func (l *Logic) register(r *request, device string, req *im.Auth, epoch uint64) (c, old *conn, ok bool) {
 	now := time.Now()
 	s, hash := l.users.lock(r.up.Tenant, r.up.Uid)
 	defer s.Unlock()
 	u := s.getLocked(r.up.Tenant, r.up.Uid, hash)
-	c, old, ok := u.put(presence.Route{
+	c, old, ok = u.put(presence.Route{
 		Device: device, Class: r.up.Class, Platform: r.up.Platform, Gateway: r.gateway, Boot: r.boot,
 		Conn: r.up.Conn, SessionEpoch: epoch, IP: r.up.Ip, LoginMS: now.UnixMilli(),
 	})
 	if !ok {
-		return nil, false
+		return nil, nil, false
 	}
 	if old != nil {
 		l.kick(old, code.CloseStaleLogin, device)
@@ -111,7 +114,7 @@ func (l *Logic) register(r *request, device string, req *im.Auth, epoch uint64) 
 	c.renewed, c.syncing = now, true
 	u.waiting = nil // committed before: the sync that follows reads it
 	c.cursor = position{req.Epoch, req.Cursor}
-	return c, true
+	return c, old, true
 }
 
 func (l *Logic) unregister(c *conn) {
@@ -163,8 +166,7 @@ func (l *Logic) replace(ctx context.Context, by *conn, lost []*tier.Session) {
 	for _, session := range lost {
 		c := user.device(session.Device)
 		switch {
-		case c == by:
-		case c == nil:
+		case c == nil, c == by:
 			elsewhere = append(elsewhere, session)
 		case c.SessionEpoch <= session.SessionEpoch:
 			user.remove(c)

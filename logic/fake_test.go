@@ -89,7 +89,9 @@ type fakeDas struct {
 	down, cut func() bool
 	// refuse refuses an item. mute loses the results of the commit that holds an item.
 	refuse func(*tier.Submit) *tier.Refused
-	mute   func(*tier.Submit) bool
+	// scanned filters what Scan finds.
+	scanned func([]*tier.OutboxRow) []*tier.OutboxRow
+	mute    func(*tier.Submit) bool
 
 	mu    sync.Mutex
 	calls []*tier.SubmitBatch
@@ -494,6 +496,9 @@ func (d *fakeDas) Scan(_ context.Context, r *tier.ScanRequest) (*tier.ScanReply,
 			}
 			out.Rows = append(out.Rows, &copied)
 		}
+	}
+	if d.scanned != nil {
+		out.Rows = d.scanned(out.Rows)
 	}
 	return out, nil
 }

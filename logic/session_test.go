@@ -3,6 +3,7 @@ package logic
 import (
 	"context"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -96,12 +97,13 @@ func TestP11NothingFallsBetweenRouteAndSync(t *testing.T) {
 // slowSync holds the answer of a Sync back.
 type slowSync struct {
 	*fakeDas
+	once         sync.Once
 	read, answer chan struct{}
 }
 
 func (d *slowSync) Sync(ctx context.Context, r *tier.SyncRequest) (*im.SyncRsp, error) {
 	out, err := d.fakeDas.Sync(ctx, r)
-	close(d.read)
+	d.once.Do(func() { close(d.read) })
 	<-d.answer
 	return out, err
 }
@@ -125,6 +127,10 @@ func TestR27LosingToOnesOwnDeviceIsNotReplaced(t *testing.T) {
 		equal(t, "close of the second", closing.Name(), "close_stale_login")
 		equal(t, "by", kick.ByDevice, "a1")
 		equal(t, "routes in the cache", w.online("alice"), 1)
+		w.forgetUsers(0) // another Logic stands in, which knows the third by the cache only
+		w.client("alice", "a1", 4).login(0)
+		_, closing = kicked(t, third.frames())
+		equal(t, "close of the third", closing.Name(), "close_stale_login")
 	})
 }
 

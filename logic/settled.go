@@ -13,7 +13,7 @@ import (
 
 // Settled takes the outcomes of what this Logic submitted, and the rows that moved. It
 // answers callers at once and pushes, in the order of each user's versions; what others
-// must push is passed on to their homes. The changes belong to this Logic from now on.
+// must push is passed on to their homes. Items and changes belong to this Logic from now on.
 func (l *Logic) Settled(_ context.Context, b *tier.SettledBatch) (*tier.Accepted, error) {
 	if l.state.Load() == created {
 		return nil, l.accepts()
@@ -27,6 +27,9 @@ func (l *Logic) Settled(_ context.Context, b *tier.SettledBatch) (*tier.Accepted
 	}
 	e := &encoder{}
 	for _, c := range b.Changes {
+		if c.Row == nil {
+			continue
+		}
 		if len(causes) > 0 {
 			if c = l.explain(causes, c); c == nil {
 				continue
