@@ -1,0 +1,281 @@
+package main
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"hongyan/das"
+	pebblestore "hongyan/das/store/pebble"
+	"hongyan/entry"
+	"hongyan/extlogic"
+	"hongyan/httpentry"
+	"hongyan/idl/tier"
+	"hongyan/imui"
+	"hongyan/internal/control"
+	"hongyan/internal/control/local"
+	"hongyan/internal/gate"
+	"hongyan/internal/mq"
+	"hongyan/internal/mq/embedded"
+	"hongyan/internal/mq/remote"
+	"hongyan/internal/netloop"
+	"hongyan/internal/presence/memory"
+	"hongyan/internal/route"
+	"hongyan/internal/rpc"
+	"hongyan/internal/telemetry"
+	"hongyan/internal/token"
+	"hongyan/internal/wire"
+	"hongyan/logic"
+)
+
+// Names of the tiers in the control centre.
+const (
+	tierLogic    = "logic"
+	tierDas      = "das"
+	tierExtLogic = "extlogic"
+)
+
+// process wires the tiers that run in it: to each other by direct calls (dev), or to other
+// processes over Kitex.
+type process struct {
+	supervisor
+	cfg     *Config
+	metrics *prometheus.Registry
+	boot    string
+	fabric  fabric
+	center  control.Center
+	logics  *route.Pool[tier.Logic]
+	dases   *route.Pool[tier.Das]
+	keys    *token.Keys
+	json    *wire.JSON
+}
+
+// newProcess makes an empty process. members lists the tiers it can reach.
+func newProcess(cfg *Config, f fabric, members map[string]control.Members, stderr io.Writer) (*process, error) {
+	log := telemetry.NewLogger(cfg.Log, stderr)
+	p := &process{
+		supervisor: supervisor{log: log},
+		cfg:        cfg,
+		metrics:    telemetry.NewRegistry(),
+		boot:       newBootID(),
+		fabric:     f,
+	}
+	if err := netloop.Setup(log); err != nil {
+		return nil, err
+	}
+	rpc.LogKitex(log)
+	center, err := local.New(members)
+	if err != nil {
+		return nil, fmt.Errorf("cluster members: %w", err)
+	}
+	p.onClose(center.Close)
+	p.center = center
+	p.logics = newPool(p, center, tierLogic, f.Logic)
+	p.dases = newPool(p, center, tierDas, f.Das)
+	if cfg.Log.Admin != "" {
+		admin, err := telemetry.ListenAdmin(cfg.Log.Admin, p.metrics)
+		if err != nil {
+			return nil, err
+		}
+		p.add(stageInfra, "admin listener", admin.Run)
+	}
+	return p, nil
+}
+
+func newPool[T any](p *process, center control.Center, tierName string, dial func(string) (T, error)) *route.Pool[T] {
+	pool := route.NewPool(center, tierName, dial, route.PoolOptions{Log: p.log})
+	p.add(stageInfra, "instances of "+tierName, pool.Run)
+	return pool
+}
+
+// newBootID names this life of the process.
+func newBootID() string {
+	var b [6]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+func (p *process) self(tierName, addr string, slot int) control.Instance {
+	return control.Instance{Tier: tierName, Slot: slot, Addr: addr, Boot: p.boot}
+}
+
+// addDas opens the embedded store and puts a das in front of it.
+func (p *process) addDas(self control.Instance) (tier.Das, error) {
+	if err := makeDir(p.cfg.Data); err != nil {
+		return nil, err
+	}
+	st, err := pebblestore.Open(p.cfg.storeConfig(), pebblestore.Deps{Log: p.log})
+	if errors.Is(err, pebblestore.ErrLocked) {
+		return nil, fmt.Errorf("data directory %s is in use by another process", p.cfg.Data)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the store: %w", err)
+	}
+	p.onClose(st.Close)
+	d, err := das.New(p.cfg.Das, das.Deps{Store: st, Logics: p.fabric.Logic, Self: self, Log: p.log, Metrics: p.metrics})
+	if err != nil {
+		return nil, err
+	}
+	p.add(stageStore, "das", d.Run)
+	return d, nil
+}
+
+// openQueue opens the embedded queue.
+func (p *process) openQueue() (mq.Queue, error) {
+	if err := makeDir(p.cfg.Data); err != nil {
+		return nil, err
+	}
+	q, err := embedded.Open(filepath.Join(p.cfg.Data, "queue"), embedded.Options{Log: p.log, Metrics: p.metrics})
+	if err != nil {
+		return nil, fmt.Errorf("open the queue: %w", err)
+	}
+	p.onClose(q.Close)
+	return q, nil
+}
+
+// queueHosts is the queue as a process sees it that does not host it.
+func (p *process) queueHosts() mq.Queue {
+	return remote.NewPublisher(newPool(p, p.center, tierExtLogic, p.fabric.Queue))
+}
+
+func (p *process) addLogic(self control.Instance, queue mq.Queue) (tier.Logic, error) {
+	l, err := logic.New(p.cfg.Logic, logic.Deps{
+		Das: p.dases, Logics: p.logics, Gateways: p.fabric.Gateway,
+		Presence: memory.New(memory.DefaultConfig()), Queue: queue,
+		Self: self, Log: p.log, Metrics: p.metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.add(stageLogic, "logic", l.Run)
+	return l, nil
+}
+
+func (p *process) addExtLogic(self control.Instance, queue mq.Queue) error {
+	e, err := extlogic.New(p.cfg.ExtLogic, extlogic.Deps{
+		Das: p.dases, Logics: p.logics, Queue: queue, Self: self, Log: p.log, Metrics: p.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	p.add(stageWork, "extlogic", e.Run)
+	return nil
+}
+
+// addIMUI serves the platform's own systems at addr and returns the address it got.
+func (p *process) addIMUI(addr string) (string, error) {
+	u, err := imui.New(p.cfg.IMUI, imui.Deps{Logics: p.logics, Log: p.log, Metrics: p.metrics})
+	if err != nil {
+		return "", err
+	}
+	return p.serve(stageWork, addr, rpc.IMUI(u))
+}
+
+// serve listens for other processes and returns the address they reach it at.
+func (p *process) serve(stage int, addr string, services ...rpc.Service) (string, error) {
+	s, err := rpc.NewServer(addr, rpc.ServerOptions{Log: p.log, Metrics: p.metrics}, services...)
+	if err != nil {
+		return "", err
+	}
+	p.onClose(func() error { _ = s.Close(); return nil })
+	p.add(stage, "rpc server", s.Run)
+	return s.Addr(), nil
+}
+
+func (p *process) addEntry(self control.Instance) (*entry.Server, error) {
+	if err := p.edge(); err != nil {
+		return nil, err
+	}
+	s, err := entry.New(p.cfg.Entry, entry.Deps{Gate: p.gateDeps(self), JSON: p.json})
+	if err != nil {
+		return nil, err
+	}
+	p.add(stageGateway, "entry", s.Run)
+	return s, nil
+}
+
+func (p *process) addHTTPEntry(self control.Instance) (*httpentry.Server, error) {
+	if err := p.edge(); err != nil {
+		return nil, err
+	}
+	cfg := p.cfg.HTTPEntry
+	if cfg.Poll.Secret == "" {
+		var err error
+		if cfg.Poll.Secret, err = p.pollSecret(); err != nil {
+			return nil, err
+		}
+	}
+	s, err := httpentry.New(cfg, httpentry.Deps{
+		Gate: p.gateDeps(self), JSON: p.json, Gatherer: p.metrics, Demo: p.demoToken, Ready: p.notReady,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.add(stageGateway, "httpentry", s.Run)
+	return s, nil
+}
+
+// pollSecret derives the secret of long-poll sessions from the demo tenant's key, so that they
+// survive a restart and move between instances that share the keys. Empty where the tenant
+// has no secret here: then httpentry makes one for this life.
+func (p *process) pollSecret() (string, error) {
+	_, secret := p.keys.Secret(p.cfg.Tenant)
+	if secret == "" {
+		return "", nil
+	}
+	key, err := hkdf.Key(sha256.New, []byte(secret), nil, "hongyan long poll sessions", 32)
+	return hex.EncodeToString(key), err
+}
+
+// edge makes what only gateways need: keys of clients and the JSON codec.
+func (p *process) edge() (err error) {
+	if p.json != nil {
+		return nil
+	}
+	if p.keys, err = openKeys(p.cfg); err != nil {
+		return err
+	}
+	p.json, err = wire.NewJSON()
+	return err
+}
+
+func (p *process) gateDeps(self control.Instance) gate.Deps {
+	return gate.Deps{Logics: p.logics, Keys: p.keys, Self: self, Version: version, Log: p.log, Metrics: p.metrics}
+}
+
+// demoToken is a token for whom the demo page asks for.
+func (p *process) demoToken(uid string) (string, error) {
+	return p.keys.Sign(token.Claims{Tenant: p.cfg.Tenant, UID: uid, Expires: time.Now().Add(12 * time.Hour)})
+}
+
+// notReady names what keeps a gateway from serving.
+func (p *process) notReady() []string {
+	if _, err := p.logics.Pick(0); err != nil {
+		return []string{"no logic can be reached"}
+	}
+	return nil
+}
+
+// awaitPool waits until a tier's instances are known.
+func awaitPool[T any](ctx context.Context, pool *route.Pool[T]) error {
+	for {
+		changed := pool.Changed()
+		if pool.Slots() > 0 {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

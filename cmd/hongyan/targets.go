@@ -1,0 +1,254 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"hongyan/idl/tier"
+	"hongyan/internal/control"
+	"hongyan/internal/mq/remote"
+	"hongyan/internal/rpc"
+)
+
+// target is one tier as a process of its own.
+type target struct {
+	name  string
+	short string
+	// needs are the tiers whose addresses it must be told.
+	needs []string
+	// build puts the tier into the process.
+	build func(p *process) (readyLine, error)
+}
+
+// targets is the one table of tiers.
+func targets() []target {
+	return []target{
+		{"entry", "the TCP gateway", []string{tierLogic}, buildEntry},
+		{"httpentry", "WebSocket, long poll, the HTTP API", []string{tierLogic}, buildHTTPEntry},
+		{"logic", "the IM rules", []string{tierLogic, tierDas, tierExtLogic}, buildLogic},
+		{"extlogic", "offline push and other heavy work; hosts the embedded queue", []string{tierLogic, tierDas}, buildExtLogic},
+		{"das", "the queues in front of the store", []string{tierDas}, buildDas},
+		{"imui", "the Kitex service for the platform's own systems", []string{tierLogic}, buildIMUI},
+	}
+}
+
+func newTargetCmd(t target) *cobra.Command {
+	var load loadFlags
+	var data, listen, rpcListen, advertise string
+	var slot int
+	addrs := map[string]*[]string{}
+	cmd := &cobra.Command{
+		Use:   t.name,
+		Short: "one tier: " + t.short,
+		Long:  "Runs " + t.short + " as a process of its own. The first line on stdout says that it is ready and where.",
+		Example: fmt.Sprintf("  hongyan %s --rpc-listen 127.0.0.1:9101 --slot 0 --%s 127.0.0.1:9201,127.0.0.1:9202",
+			t.name, t.needs[0]),
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			load.set(cmd, "data", "data", data)
+			load.set(cmd, "listen", t.name+".listen", listen)
+			load.set(cmd, "rpc-listen", "cluster.listen", rpcListen)
+			load.set(cmd, "advertise", "cluster.advertise", advertise)
+			load.set(cmd, "slot", "cluster.slot", slot)
+			for name, list := range addrs {
+				load.set(cmd, name, "cluster."+name, *list)
+			}
+			cfg, err := load.load(defaultConfig())
+			if err != nil {
+				return err
+			}
+			return runTarget(cmd.Context(), t, cfg, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	load.register(cmd)
+	f := cmd.Flags()
+	f.StringVar(&data, "data", "data", "the data directory")
+	switch t.name {
+	case "entry", "httpentry":
+		f.StringVar(&listen, "listen", "", "host:port for clients")
+	}
+	f.StringVar(&rpcListen, "rpc-listen", "127.0.0.1:0", "host:port where other tiers reach this process")
+	f.StringVar(&advertise, "advertise", "", "how they name it; empty = the address it listens on")
+	f.IntVar(&slot, "slot", 0, "the slot of this process among the instances of its tier")
+	for _, name := range t.needs {
+		list := new([]string)
+		addrs[name] = list
+		f.StringSliceVar(list, name, nil, "addresses of the "+name+" tier, in slot order")
+	}
+	return cmd
+}
+
+func runTarget(ctx context.Context, t target, cfg *Config, stdout, stderr io.Writer) error {
+	members, err := cfg.Cluster.members(t)
+	if err != nil {
+		return err
+	}
+	p, err := newProcess(cfg, kitex{}, members, stderr)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := p.close(); err != nil {
+			p.log.Error("closing", "err", err)
+		}
+	}()
+	ready, err := t.build(p)
+	if err != nil {
+		return err
+	}
+	return p.run(ctx, func() error {
+		p.log.Info("ready", "tier", t.name, "slot", cfg.Cluster.Slot, "boot", p.boot)
+		return json.NewEncoder(stdout).Encode(ready)
+	})
+}
+
+// members turns the lists of addresses into what the control centre knows.
+func (c *ClusterConfig) members(t target) (map[string]control.Members, error) {
+	lists := map[string][]string{tierLogic: c.Logic, tierDas: c.Das, tierExtLogic: c.ExtLogic}
+	members := map[string]control.Members{}
+	for name, addrs := range lists {
+		m := control.Members{Slots: len(addrs)}
+		for slot, addr := range addrs {
+			m.Instances = append(m.Instances, control.Instance{Tier: name, Slot: slot, Addr: addr})
+		}
+		members[name] = m
+	}
+	for _, name := range t.needs {
+		if len(lists[name]) == 0 && name != t.name {
+			return nil, fmt.Errorf("no address of the %s tier: give --%s or cluster.%s", name, name, name)
+		}
+	}
+	own, listed := lists[t.name]
+	switch {
+	case c.Slot < 0:
+		return nil, fmt.Errorf("slot %d must not be negative", c.Slot)
+	case listed && len(own) > 0 && c.Slot >= len(own):
+		return nil, fmt.Errorf("slot %d is outside of the %d addresses of the %s tier", c.Slot, len(own), t.name)
+	}
+	return members, nil
+}
+
+// selfAddr is how others name this process, once it listens on addr.
+func (p *process) selfAddr(listening string, own []string) (string, error) {
+	addr := p.cfg.Cluster.Advertise
+	if addr == "" {
+		addr = listening
+	}
+	if len(own) > 0 && own[p.cfg.Cluster.Slot] != addr {
+		return "", fmt.Errorf("slot %d of the list is %s, but this process is at %s: give --advertise, or correct the list",
+			p.cfg.Cluster.Slot, own[p.cfg.Cluster.Slot], addr)
+	}
+	return addr, nil
+}
+
+// The servers listen before the tiers exist, because a tier must know its own address: a
+// ref stands in, and is filled before anything is served.
+type (
+	gatewayRef struct{ tier.Gateway }
+	logicRef   struct{ tier.Logic }
+	dasRef     struct{ tier.Das }
+)
+
+func buildEntry(p *process) (readyLine, error) {
+	ready := newReadyLine()
+	ref := &gatewayRef{}
+	self, err := p.listenAs("entry", stageGateway, nil, rpc.Gateway(ref))
+	if err != nil {
+		return ready, err
+	}
+	s, err := p.addEntry(self)
+	if err != nil {
+		return ready, err
+	}
+	ref.Gateway = s
+	ready.RPC, ready.TCP = self.Addr, s.Addr().String()
+	return ready, nil
+}
+
+func buildHTTPEntry(p *process) (readyLine, error) {
+	ready := newReadyLine()
+	ref := &gatewayRef{}
+	self, err := p.listenAs("httpentry", stageGateway, nil, rpc.Gateway(ref))
+	if err != nil {
+		return ready, err
+	}
+	s, err := p.addHTTPEntry(self)
+	if err != nil {
+		return ready, err
+	}
+	ref.Gateway = s
+	ready.RPC, ready.HTTP = self.Addr, "http://"+s.Addr().String()
+	return ready, nil
+}
+
+func buildLogic(p *process) (readyLine, error) {
+	ready := newReadyLine()
+	ref := &logicRef{}
+	self, err := p.listenAs(tierLogic, stageLogic, p.cfg.Cluster.Logic, rpc.Logic(ref))
+	if err != nil {
+		return ready, err
+	}
+	if ref.Logic, err = p.addLogic(self, p.queueHosts()); err != nil {
+		return ready, err
+	}
+	ready.RPC = self.Addr
+	return ready, nil
+}
+
+func buildExtLogic(p *process) (readyLine, error) {
+	ready := newReadyLine()
+	queue, err := p.openQueue()
+	if err != nil {
+		return ready, err
+	}
+	self, err := p.listenAs(tierExtLogic, stageWork, p.cfg.Cluster.ExtLogic, rpc.Queue(remote.NewHost(queue)))
+	if err != nil {
+		return ready, err
+	}
+	ready.RPC = self.Addr
+	return ready, p.addExtLogic(self, queue)
+}
+
+func buildDas(p *process) (readyLine, error) {
+	ready := newReadyLine()
+	if len(p.cfg.Cluster.Das) > 1 {
+		return ready, errors.New("several das need a database that they share; the embedded store is for one: " +
+			strings.Join(p.cfg.Cluster.Das, ", "))
+	}
+	ref := &dasRef{}
+	self, err := p.listenAs(tierDas, stageStore, p.cfg.Cluster.Das, rpc.Das(ref))
+	if err != nil {
+		return ready, err
+	}
+	if ref.Das, err = p.addDas(self); err != nil {
+		return ready, err
+	}
+	ready.RPC = self.Addr
+	return ready, nil
+}
+
+func buildIMUI(p *process) (readyLine, error) {
+	ready := newReadyLine()
+	var err error
+	ready.RPC, err = p.addIMUI(p.cfg.Cluster.Listen)
+	return ready, err
+}
+
+// listenAs opens the port for other tiers and tells who this process is.
+func (p *process) listenAs(tierName string, stage int, own []string, services ...rpc.Service) (control.Instance, error) {
+	listening, err := p.serve(stage, p.cfg.Cluster.Listen, services...)
+	if err != nil {
+		return control.Instance{}, err
+	}
+	addr, err := p.selfAddr(listening, own)
+	if err != nil {
+		return control.Instance{}, err
+	}
+	return p.self(tierName, addr, p.cfg.Cluster.Slot), nil
+}
