@@ -9,6 +9,7 @@ import (
 	"hongyan/idl/code"
 	"hongyan/idl/im"
 	"hongyan/idl/tier"
+	"hongyan/internal/conv"
 )
 
 // append plans one entry of a log. The order of the checks is the contract: an earlier
@@ -19,7 +20,7 @@ func (p *plan) append(it *item, a *tier.Append) error {
 		return err
 	}
 	side := c.side(a.Sender)
-	if side < 0 {
+	if side < 0 || c.id.Kind == conv.KindSystem && side != 0 { // only the channel speaks in its log
 		return code.Errorf(code.Denied, "%q does not speak in this conversation", a.Sender)
 	}
 	key, body := keyHash(a.Sender, a.ClientMsgId), bodyHash(a)

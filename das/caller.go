@@ -3,6 +3,7 @@ package das
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,7 +26,7 @@ type sink interface {
 // tries, is dropped: an unknown outcome for the Logic; the outbox rows are driven again.
 const (
 	senderBound = 1 << 16 // results waiting
-	senderBatch = 2048    // results per call
+	senderBatch = 2048    // results per call; those of one commit are never parted
 	senderTries = 3
 	senderPause = 50 * time.Millisecond // before the second try, doubled before the third
 	senderCall  = 5 * time.Second       // a call may take
@@ -39,9 +40,13 @@ type sender struct {
 
 	mu      sync.Mutex
 	waiting tier.SettledBatch
+	units   []unit // what of waiting came together
 	sending bool
 	used    time.Duration // last, since the das was made
 }
+
+// unit counts the results of one commit: the Logic explains its changes by its outcomes.
+type unit struct{ settled, changes int }
 
 func (s *sender) put(settled []*tier.Settled, changes []*tier.Change) {
 	s.mu.Lock()
@@ -53,6 +58,7 @@ func (s *sender) put(settled []*tier.Settled, changes []*tier.Change) {
 	}
 	s.waiting.Items = append(s.waiting.Items, settled...)
 	s.waiting.Changes = append(s.waiting.Changes, changes...)
+	s.units = append(s.units, unit{len(settled), len(changes)})
 	if !s.sending {
 		s.sending = true
 		s.das.senders.Go(s.run)
@@ -77,19 +83,27 @@ func (s *sender) run() {
 func (s *sender) take() *tier.SettledBatch {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := &s.waiting
-	if len(w.Items)+len(w.Changes) == 0 {
+	if len(s.units) == 0 {
 		s.sending = false
 		return nil
 	}
+	var n unit
+	taken := 0
+	for taken < len(s.units) && (taken == 0 || n.settled+n.changes < senderBatch) {
+		n.settled += s.units[taken].settled
+		n.changes += s.units[taken].changes
+		taken++
+	}
+	s.units = append(s.units[:0], s.units[taken:]...)
 	b := &tier.SettledBatch{Das: s.das.self.Addr}
-	b.Items, w.Items = cut(w.Items, senderBatch)
-	b.Changes, w.Changes = cut(w.Changes, senderBatch)
+	b.Items, s.waiting.Items = cut(s.waiting.Items, n.settled)
+	b.Changes, s.waiting.Changes = cut(s.waiting.Changes, n.changes)
 	return b
 }
 
+// cut parts a list; what is given away shares no room with the rest.
 func cut[T any](s []T, n int) (head, rest []T) {
-	if len(s) <= n {
+	if len(s) == n {
 		return s, nil
 	}
 	return s[:n:n], s[n:]
@@ -133,14 +147,14 @@ const callersKept = 256
 func (c *callers) of(addr, boot string) *caller {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	k := callerKey{addr, boot}
-	found := c.list[k]
+	found := c.list[callerKey{addr, boot}]
 	if found == nil {
+		addr, boot = strings.Clone(addr), strings.Clone(boot)
 		if len(c.list) >= callersKept {
 			c.forgetIdleLocked()
 		}
 		found = &caller{boot: boot, out: &sender{addr: addr, das: c.das, used: c.das.since()}}
-		c.list[k] = found
+		c.list[callerKey{addr, boot}] = found
 	}
 	return found
 }
@@ -187,6 +201,6 @@ func (w *waiter) wait(ctx context.Context, stopped <-chan struct{}) (*tier.Settl
 	case <-ctx.Done():
 		return nil, code.Errorf(code.Expired, "the caller did not wait for the outcome: %w", ctx.Err())
 	case <-stopped:
-		return nil, code.Errorf(code.Unavailable, "das has stopped")
+		return nil, code.Errorf(code.UnknownOutcome, "das has stopped")
 	}
 }

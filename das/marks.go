@@ -3,6 +3,7 @@ package das
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"hongyan/das/store"
 	"hongyan/idl/code"
@@ -156,7 +157,7 @@ func applySettings(row *store.Member, s *im.Settings) error {
 			if len(s.Remark) > maxRemark {
 				return code.Errorf(code.TooLarge, "remark has %d bytes, over %d", len(s.Remark), maxRemark)
 			}
-			row.Remark = s.Remark
+			row.Remark = strings.Clone(s.Remark) // it is remembered
 		default:
 			return code.Errorf(code.BadRequest, "fields: %.40q is not pinned, muted, hidden or remark", field)
 		}

@@ -1,6 +1,7 @@
 package das
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -62,7 +63,7 @@ func (o *outbox) seen(kind tier.Outbox, owner string) bool {
 func (o *outbox) start(kind tier.Outbox, owner string, stored uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	k, first := outboxKey{kind, owner}, o.first
+	k, first := outboxKey{kind, strings.Clone(owner)}, o.first
 	if _, n := toldN(stored); stored != 0 {
 		first = max(first, n+1)
 	}

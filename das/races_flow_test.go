@@ -523,7 +523,7 @@ func TestR28FlagsMoveTheHead(t *testing.T) {
 		equal(t, "b may still write", b.write(d0, send("p:a:b", "b", "m3", "x")).codes(), "ok")
 		b.write(d0, block("p:a:b", "b", "b2", false)).ok(t)
 		equal(t, "unblocked", b.write(d1, send("p:a:b", "a", "m2", "x")).codes(), "ok")
-		equal(t, "channels cannot be blocked", b.write(d0, block("s:news:b", "b", "b3", true)).codes(), "bad_request")
+		equal(t, "channels cannot be blocked", b.write(d0, block("s:news:b", "b", "b3", true)).codes(), "denied")
 	})
 }
 

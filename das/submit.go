@@ -16,8 +16,8 @@ func (d *Das) Submit(ctx context.Context, b *tier.SubmitBatch) (*tier.SubmitRepl
 	if err := d.open(); err != nil {
 		return nil, err
 	}
-	if b.Logic == "" || b.Boot == "" {
-		return nil, code.Errorf(code.BadRequest, "a batch names the logic it comes from and its boot")
+	if err := ids(field{"logic", b.Logic}, field{"boot", b.Boot}); err != nil {
+		return nil, err
 	}
 	refused := d.accept(b.Items, d.callers.of(b.Logic, b.Boot), true)
 	return &tier.SubmitReply{Refused: refused}, nil
@@ -33,8 +33,8 @@ func (d *Das) Write(ctx context.Context, b *tier.SubmitBatch) (*tier.SettledBatc
 	if len(b.Items) == 0 {
 		return &tier.SettledBatch{Das: d.self.Addr}, nil
 	}
-	if b.Boot == "" {
-		return nil, code.Errorf(code.BadRequest, "a batch names the boot it comes from")
+	if err := ids(field{"boot", b.Boot}); err != nil {
+		return nil, err
 	}
 	w := &waiter{open: len(b.Items), done: make(chan struct{})}
 	w.batch.Das = d.self.Addr

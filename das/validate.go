@@ -1,6 +1,8 @@
 package das
 
 import (
+	"errors"
+
 	"hongyan/das/store"
 	"hongyan/idl/code"
 	"hongyan/idl/im"
@@ -19,7 +21,7 @@ func (d *Das) validate(r *tier.Submit) error {
 		if r.Read.Seq == 0 {
 			return code.Errorf(code.BadRequest, "seq of a read must not be 0")
 		}
-		return ids(field{"conv", r.Read.Conv})
+		return errors.Join(ids(field{"conv", r.Read.Conv}), homes(r.Read.Homes))
 	case r.Settings != nil:
 		if len(r.Settings.Settings.GetFields()) == 0 {
 			return code.Errorf(code.BadRequest, "fields: name what to set")
@@ -68,6 +70,16 @@ func (d *Das) validateAppend(a *tier.Append) error {
 		return code.Errorf(code.BadRequest, "kind %d is unknown", a.Kind)
 	case isModify(a.Kind) && a.TargetSeq == 0:
 		return code.Errorf(code.BadRequest, "a recall or edit names its target")
+	}
+	return homes(a.Homes)
+}
+
+// homes checks the boot ids that will own outbox rows; an empty one is the caller.
+func homes(list []*tier.Home) error {
+	for _, h := range list {
+		if !store.ValidID(h.GetBoot()) {
+			return code.Errorf(code.BadRequest, "boot %.80q of a home", h.GetBoot())
+		}
 	}
 	return nil
 }
