@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"net/url"
+	"net"
 	"sync"
 	"time"
 
@@ -45,22 +45,43 @@ type conn struct {
 }
 
 // open connects and logs in. sync is what AUTH answered.
-func open(ctx context.Context, target *url.URL, keys Signer, tenant, uid string, readBuffer int) (*conn, *im.SyncRsp, error) {
-	signed, err := keys.Sign(token.Claims{Tenant: tenant, UID: uid, Expires: time.Now().Add(time.Hour)})
+func open(ctx context.Context, d dialer, cfg *Config, uid string, readBuffer int) (*conn, *im.SyncRsp, error) {
+	signed, err := cfg.Keys.Sign(token.Claims{Tenant: cfg.Tenant, UID: uid, Expires: time.Now().Add(time.Hour)})
 	if err != nil {
 		return nil, nil, fmt.Errorf("token of %s: %w", uid, err)
 	}
-	l, err := dial(ctx, target, readBuffer)
+	l, err := d.dial(ctx, readBuffer)
 	if err != nil {
 		return nil, nil, fmt.Errorf("connect %s: %w", uid, err)
 	}
 	c := &conn{link: l, uid: uid}
+	if p, ok := l.(*pollLink); ok {
+		p.position = c.position
+	}
 	sync, err := c.auth(signed)
 	if err != nil {
 		_ = l.close()
 		return nil, nil, fmt.Errorf("log in %s: %w", uid, err)
 	}
 	return c, sync, nil
+}
+
+// abort closes so that the port can be used again at once: a storm of logins would run out
+// of them while they linger.
+func (c *conn) abort() {
+	if l, ok := c.link.(interface{ socket() net.Conn }); ok {
+		if tcp, ok := l.socket().(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+	}
+	_ = c.link.close()
+}
+
+// position is what has been applied.
+func (c *conn) position() (epoch, cursor uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.epoch, c.cursor
 }
 
 func (c *conn) auth(signed string) (*im.SyncRsp, error) {

@@ -5,6 +5,7 @@
 //
 //	Pairs   senders and receivers in pairs, closed loop or at a fixed rate
 //	Idle    authenticated connections that do nothing
+//	Login   users who log in and leave, over and over
 //
 // A conn (conn.go) is one authenticated connection over a link (link.go); its reader writes
 // everything that one read of the socket caused with one write.

@@ -37,7 +37,11 @@ func Idle(ctx context.Context, cfg Config) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &idleRun{cfg: cfg, conns: make([]*conn, cfg.Conns)}
+	d, err := newDialer(cfg.Target)
+	if err != nil {
+		return nil, err
+	}
+	r := &idleRun{cfg: cfg, dialer: d, conns: make([]*conn, cfg.Conns)}
 	defer r.close()
 	begun := time.Now()
 	if err := r.connect(ctx); err != nil {
@@ -50,11 +54,12 @@ func Idle(ctx context.Context, cfg Config) (*Result, error) {
 }
 
 type idleRun struct {
-	cfg   Config
-	conns []*conn
-	open  atomic.Int64
-	ended atomic.Int64
-	last  atomic.Pointer[error]
+	cfg    Config
+	dialer dialer
+	conns  []*conn
+	open   atomic.Int64
+	ended  atomic.Int64
+	last   atomic.Pointer[error]
 }
 
 func (r *idleRun) connect(ctx context.Context) error {
@@ -64,7 +69,7 @@ func (r *idleRun) connect(ctx context.Context) error {
 		group.Go(func() error {
 			// No read buffer to speak of: the generator's memory is not what is measured, but
 			// it shares the machine.
-			c, _, err := open(ctx, r.cfg.Target, r.cfg.Keys, r.cfg.Tenant, fmt.Sprintf("idle-%d", i), 512)
+			c, _, err := open(ctx, r.dialer, &r.cfg, fmt.Sprintf("idle-%d", i), 512)
 			if err != nil {
 				return err
 			}
@@ -165,7 +170,7 @@ func (r *idleRun) measure(ctx context.Context, empty int64, took time.Duration) 
 	}
 	out := &Result{
 		Scenario: "idle", Seconds: seconds, Interrupted: interrupted,
-		Params:     map[string]any{"conns": r.cfg.Conns, "transport": r.cfg.Target.Scheme, "empty_server_rss_bytes": empty},
+		Params:     map[string]any{"conns": r.cfg.Conns, "transport": Transport(r.cfg.Target), "empty_server_rss_bytes": empty},
 		Conns:      ptr(int64(len(r.conns))),
 		LoginsPerS: ptr(float64(len(r.conns)) / took.Seconds()),
 		ServerRSS:  &rss, BytesPerConn: ptr(float64(rss-empty) / float64(len(r.conns))),

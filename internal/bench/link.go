@@ -20,6 +20,7 @@ import (
 const (
 	TCP       = "tcp"
 	WebSocket = "ws"
+	Poll      = "poll" // http:// as a target
 )
 
 // link carries whole frames over one connection. read is for one goroutine, write for one at
@@ -39,11 +40,40 @@ const maxFrame = 4 << 20
 
 const dialTimeout = 10 * time.Second
 
-// dial connects to a target, tcp://host:port or ws://host:port.
-func dial(ctx context.Context, target *url.URL, readBuffer int) (link, error) {
+// dialer opens links to one target: tcp://host:port, ws:// or http://.
+type dialer struct {
+	target *url.URL
+	json   *wire.JSON // long poll only
+}
+
+func newDialer(target *url.URL) (d dialer, err error) {
+	d.target = target
+	if target.Scheme != "http" {
+		return d, nil
+	}
+	codec, err := wire.NewJSON()
+	if err != nil {
+		return d, err
+	}
+	d.json = codec.Lenient()
+	return d, nil
+}
+
+// Transport is the name of a target's transport.
+func Transport(target *url.URL) string {
+	if target.Scheme == "http" {
+		return Poll
+	}
+	return target.Scheme
+}
+
+func (d dialer) dial(ctx context.Context, readBuffer int) (link, error) {
+	target := d.target
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	switch target.Scheme {
+	case "http":
+		return dialPoll(ctx, target.Host, d.json, readBuffer)
 	case TCP:
 		var d net.Dialer
 		nc, err := d.DialContext(ctx, "tcp", target.Host)
@@ -67,7 +97,7 @@ func dial(ctx context.Context, target *url.URL, readBuffer int) (link, error) {
 		}
 		return &wsLink{nc: nc, r: bufio.NewReaderSize(from, readBuffer)}, nil
 	}
-	return nil, fmt.Errorf("transport %q is not tcp or ws", target.Scheme)
+	return nil, fmt.Errorf("transport %q is not tcp, ws or http", target.Scheme)
 }
 
 type tcpLink struct {
@@ -107,7 +137,8 @@ func (l *tcpLink) write(frames []byte) error {
 	return err
 }
 
-func (l *tcpLink) close() error { return l.nc.Close() }
+func (l *tcpLink) close() error     { return l.nc.Close() }
+func (l *tcpLink) socket() net.Conn { return l.nc }
 
 // wsLink puts each frame into one binary message.
 type wsLink struct {
@@ -165,4 +196,5 @@ func (l *wsLink) write(frames []byte) error {
 	return err
 }
 
-func (l *wsLink) close() error { return l.nc.Close() }
+func (l *wsLink) close() error     { return l.nc.Close() }
+func (l *wsLink) socket() net.Conn { return l.nc }

@@ -17,7 +17,7 @@ import (
 // Config of a run. Fields that a scenario does not use are ignored.
 type Config struct {
 	Server   *Server
-	Target   *url.URL // tcp:// or ws://
+	Target   *url.URL // tcp://, ws:// or http:// (long poll)
 	Keys     Signer
 	Tenant   string
 	Duration time.Duration
@@ -40,6 +40,7 @@ const quiet = 10 * time.Second
 // pairsRun is one run of Pairs.
 type pairsRun struct {
 	cfg     Config
+	dialer  dialer
 	id      uint64 // makes client_msg_ids of this run its own
 	begun   time.Time
 	buffers sync.Pool
@@ -63,6 +64,10 @@ func Pairs(ctx context.Context, cfg Config) (*Result, error) {
 	r.buffers.New = func() any { b := make([]byte, 0, cfg.Size+256); return &b }
 	for i := range r.ackTimes {
 		r.ackTimes[i], r.e2eTimes[i] = newLatencies(), newLatencies()
+	}
+	var err error
+	if r.dialer, err = newDialer(cfg.Target); err != nil {
+		return nil, err
 	}
 	if err := r.connect(ctx); err != nil {
 		r.close()
@@ -102,7 +107,7 @@ func (r *pairsRun) connect(ctx context.Context) error {
 func (r *pairsRun) connectPair(ctx context.Context, i int) error {
 	from, to := fmt.Sprintf("bench-%d-a", i), fmt.Sprintf("bench-%d-b", i)
 	conv := "p:" + from + ":" + to
-	sc, _, err := open(ctx, r.cfg.Target, r.cfg.Keys, r.cfg.Tenant, from, 16<<10)
+	sc, _, err := open(ctx, r.dialer, &r.cfg, from, 16<<10)
 	if err != nil {
 		return err
 	}
@@ -110,7 +115,7 @@ func (r *pairsRun) connectPair(ctx context.Context, i int) error {
 	if r.cfg.Rate > 0 {
 		r.senders[i].window = 0
 	}
-	rc, sync, err := open(ctx, r.cfg.Target, r.cfg.Keys, r.cfg.Tenant, to, 32<<10)
+	rc, sync, err := open(ctx, r.dialer, &r.cfg, to, 32<<10)
 	if err != nil {
 		return err
 	}
@@ -358,7 +363,7 @@ func (r *pairsRun) result(from, to counts, interrupted bool) (*Result, error) {
 		Scenario: "pairs", Seconds: seconds, Interrupted: interrupted,
 		Params: map[string]any{
 			"pairs": r.cfg.Pairs, "window": r.cfg.Window, "rate": r.cfg.Rate, "size": r.cfg.Size,
-			"transport": r.cfg.Target.Scheme, "syncs": r.syncs.Load(), "fetches": r.fetches.Load(),
+			"transport": Transport(r.cfg.Target), "syncs": r.syncs.Load(), "fetches": r.fetches.Load(),
 		},
 		Sent: ptr(to.sent - from.sent), Acked: &acked, Delivered: &delivered,
 		AckP50: acks.ms(50), AckP99: acks.ms(99), AckMax: acks.ms(100),
@@ -370,7 +375,7 @@ func (r *pairsRun) result(from, to counts, interrupted bool) (*Result, error) {
 		out.AckedPerS, out.DeliveredPerS = ptr(float64(acked)/seconds), ptr(float64(delivered)/seconds)
 	}
 	if s := r.cfg.Server; s != nil {
-		out.Durable = &s.Durable
+		out.Durable = s.Durable
 		if s.PID != 0 {
 			rss, err := s.rss()
 			if err != nil {

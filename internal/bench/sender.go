@@ -27,6 +27,7 @@ type sender struct {
 	backlog []time.Time
 	retryAt time.Time // zero: nothing was refused
 	acked   bits
+	syncing time.Time // of the last SYNC; zero = answered
 }
 
 type inFlight struct {
@@ -103,10 +104,45 @@ func (s *sender) handle(f wire.Frame, now time.Time) error {
 		return s.answered(f, now)
 	case f.Cmd == im.Cmd_PUSH:
 		var c change
-		return parsePush(f.Body, &c, func(_ uint64, c *change) { s.applied(c.version) })
+		return parsePush(f.Body, &c, func(_ uint64, c *change) { s.moved(c.version, now) })
+	case f.Cmd == im.Cmd_NOTICE:
+		s.sync(now)
+	case f.Cmd == im.Cmd_SYNC:
+		return s.synced(f)
 	case f.Cmd == im.Cmd_ERROR, f.Cmd == im.Cmd_KICK:
 		return errorOf(f)
 	}
+	return nil
+}
+
+// moved applies a version of the sender's own log; what is missing before it is synced.
+func (s *sender) moved(version uint64, now time.Time) {
+	if !s.applied(version) {
+		s.sync(now)
+	}
+}
+
+func (s *sender) sync(now time.Time) {
+	if !s.syncing.IsZero() && now.Sub(s.syncing) < 5*time.Second {
+		return
+	}
+	s.syncing = now
+	s.run.syncs.Add(1)
+	// Its seq is none of a SEND under way; encoding a SYNC does not fail.
+	_ = s.queue(im.Cmd_SYNC, ^uint32(0), 0, &im.Sync{Epoch: s.epoch, Cursor: s.cursor, Limit: 100, Messages: 1})
+}
+
+func (s *sender) synced(f wire.Frame) error {
+	s.syncing = time.Time{}
+	if f.Status != code.OK {
+		return nil // the next change asks again
+	}
+	var rsp im.SyncRsp
+	if err := rsp.Unmarshal(f.Body); err != nil {
+		return err
+	}
+	s.epoch, s.cursor = rsp.Epoch, max(s.cursor, rsp.NextCursor)
+	s.items++
 	return nil
 }
 
@@ -136,7 +172,7 @@ func (s *sender) answered(f wire.Frame, now time.Time) error {
 	if s.run.measuring.Load() {
 		s.run.ackTimes[int(s.pair)%len(s.run.ackTimes)].add(now.Sub(m.at))
 	}
-	s.applied(a.version)
+	s.moved(a.version, now)
 	for len(s.flight) > 0 && s.flight[0].done {
 		s.flight = s.flight[1:]
 		s.base++

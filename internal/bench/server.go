@@ -21,7 +21,7 @@ type Server struct {
 	TCP, HTTP string // addresses; empty = not known
 	Keys      string // file of the tenants' keys, to make tokens
 	PID       int    // 0 = not known: no figures of CPU and memory
-	Durable   bool   // an acknowledged message is flushed
+	Durable   *bool  // an acknowledged message is flushed; nil = not known
 
 	cmd *exec.Cmd
 	dir string
@@ -55,7 +55,7 @@ func StartEmbedded(ctx context.Context, args ...string) (*Server, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	s := &Server{cmd: cmd, dir: dir, PID: cmd.Process.Pid, Keys: filepath.Join(dir, "keys.json"), Durable: true}
+	s := &Server{cmd: cmd, dir: dir, PID: cmd.Process.Pid, Keys: filepath.Join(dir, "keys.json"), Durable: ptr(true)}
 	if err := s.awaitReady(ctx, out); err != nil {
 		text, _ := os.ReadFile(log.Name())
 		s.Close()
