@@ -38,11 +38,11 @@ lint: ## gofmt, vet, staticcheck
 	$(GO) vet ./...
 	./tools/staticcheck.sh ./...
 
-gen: ## regenerates everything generated: idl, the error table
+gen: ## regenerates everything generated: idl, the error table, the configuration page
 	./idl/gen.sh
+	$(GO) run ./internal/config/reference
 
-gen-check: ## generated code is what the sources say
-	./idl/gen.sh
+gen-check: gen ## generated code is what the sources say
 	@git diff --exit-code --stat -- idl docs || { echo "generated files differ: run make gen and commit"; exit 1; }
 
 fuzz: ## every fuzz target for FUZZTIME=10s
