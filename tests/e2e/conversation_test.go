@@ -233,11 +233,14 @@ func lists(t *testing.T, s *cluster.System, alice *device) {
 // the next login finds all of it in order (ZZ-08, DD-16, R09).
 func TestOfflineUserIsWokenAndFindsEverything(t *testing.T) {
 	cluster.ForEach(t, func(t *testing.T, s *cluster.System) {
-		bob := newDevice(t, s, "bob", "phone", "tcp") // known to the system, then gone
+		store := &hongyan.Memory{}
+		bob := openDevice(t, s, "bob", "phone", "tcp", store) // known to the system, then gone
+		alice := newDevice(t, s, "alice", "app", "tcp")
+		alice.say("bob", "are you there")
+		cluster.Eventually(t, 5*time.Second, "the first message", func() bool { return bob.has(conv, "are you there") })
 		if err := bob.Close(); err != nil {
 			t.Fatal(err)
 		}
-		alice := newDevice(t, s, "alice", "app", "tcp")
 		var want []string
 		for i := range 30 {
 			text := fmt.Sprintf("message %d", i)
@@ -251,7 +254,7 @@ func TestOfflineUserIsWokenAndFindsEverything(t *testing.T) {
 		cluster.Eventually(t, 40*time.Second, "the vendor is asked to push to bob's phone", func() bool {
 			return strings.Contains(proc.Log(), "bob-phone")
 		})
-		back := newDevice(t, s, "bob", "phone", "ws")
+		back := openDevice(t, s, "bob", "phone", "ws", store)
 		cluster.Eventually(t, 10*time.Second, "everything, in order", func() bool { return slices.Equal(back.texts(conv), want) })
 	})
 }

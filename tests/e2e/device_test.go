@@ -25,8 +25,14 @@ type device struct {
 	kicked   []hongyan.Kicked
 }
 
-// newDevice connects a device of uid over the transport: tcp, ws or http.
+// newDevice connects a new device of uid over the transport: tcp, ws or http.
 func newDevice(t testing.TB, s *cluster.System, uid, name, transport string) *device {
+	t.Helper()
+	return openDevice(t, s, uid, name, transport, &hongyan.Memory{})
+}
+
+// openDevice connects a device that remembers what its store holds.
+func openDevice(t testing.TB, s *cluster.System, uid, name, transport string, store hongyan.Store) *device {
 	t.Helper()
 	d := &device{
 		t: t, messages: map[string]map[uint64]*hongyan.Message{}, shown: map[string]int{},
@@ -35,7 +41,7 @@ func newDevice(t testing.TB, s *cluster.System, uid, name, transport string) *de
 	endpoint := map[string]string{"tcp": "tcp://" + s.TCP, "ws": "ws" + s.HTTP[len("http"):], "http": s.HTTP}[transport]
 	client, err := hongyan.New(hongyan.Options{
 		Endpoints: []string{endpoint}, Token: func(context.Context) (string, error) { return s.Token(t, uid), nil },
-		Device: uid + "-" + name, Platform: "web", On: d.handlers(),
+		Device: uid + "-" + name, Platform: "web", Store: store, On: d.handlers(),
 	})
 	if err != nil {
 		t.Fatal(err)
