@@ -40,7 +40,7 @@ func (k *kitexLog) report(ctx context.Context, text string) {
 	if !ok {
 		return
 	}
-	args := []any{"error", text}
+	args := []any{"err", text}
 	if dropped > 0 {
 		args = append(args, "dropped_lines", dropped)
 	}

@@ -162,9 +162,9 @@ func (s *Server) visible(ri rpcinfo.RPCInfo, err error) *code.Error {
 	}
 	method := ri.Invocation().ServiceName() + "." + ri.Invocation().MethodName()
 	if d, ok := errors.AsType[*kerrors.DetailedError](err); ok && errors.Is(err, kerrors.ErrPanic) {
-		s.log.Error("handler panicked", "method", method, "error", d.Error(), "stack", d.Stack())
+		s.log.Error("handler panicked", "method", method, "err", d.Error(), "stack", d.Stack())
 	} else if e.Code == code.Internal {
-		s.log.Error("handler failed", "method", method, "error", err)
+		s.log.Error("handler failed", "method", method, "err", err)
 	}
 	return e
 }

@@ -3,6 +3,7 @@ package rpc_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/cloudwego/kitex/client"
 	"github.com/cloudwego/kitex/pkg/transmeta"
@@ -52,10 +53,19 @@ func TestZZ10VanillaKitexClient(t *testing.T) {
 }
 
 // What a call costs: go test -bench . -benchtime 2s ./internal/rpc
-func BenchmarkUnary(b *testing.B)   { benchmark(b, 1) }
-func BenchmarkBatch32(b *testing.B) { benchmark(b, 32) }
+func BenchmarkUnary(b *testing.B)           { benchmark(b, 1, context.Background()) }
+func BenchmarkUnaryDeadline(b *testing.B)   { benchmark(b, 1, deadline(b)) }
+func BenchmarkBatch32(b *testing.B)         { benchmark(b, 32, context.Background()) }
+func BenchmarkBatch32Deadline(b *testing.B) { benchmark(b, 32, deadline(b)) }
 
-func benchmark(b *testing.B, batch int) {
+// deadline is a context that Kitex watches from another goroutine.
+func deadline(b *testing.B) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+	b.Cleanup(cancel)
+	return ctx
+}
+
+func benchmark(b *testing.B, batch int, ctx context.Context) {
 	at, _ := serve(b, "127.0.0.1:0", rpc.ServerOptions{}, rpc.Logic(&fakeLogic{
 		uplink: func(context.Context, *tier.UplinkBatch) (*tier.Accepted, error) { return &tier.Accepted{}, nil },
 	}))
@@ -67,7 +77,7 @@ func benchmark(b *testing.B, batch int) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := l.Uplink(context.Background(), req); err != nil {
+		if _, err := l.Uplink(ctx, req); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -83,7 +83,7 @@ func Open(cfg FileConfig, log *slog.Logger) (*File, error) {
 	if serr != nil {
 		return nil, errors.Join(err, serr)
 	}
-	log.Warn("control file cannot be used, going on from the snapshot", "file", cfg.Path, "snapshot", cfg.Snapshot, "error", err)
+	log.Warn("control file cannot be used, going on from the snapshot", "file", cfg.Path, "snapshot", cfg.Snapshot, "err", err)
 	return f, nil
 }
 
@@ -98,7 +98,7 @@ func (f *File) Run(ctx context.Context) error {
 		case <-tick.C:
 			before := f.Err()
 			if err := f.Reload(); err != nil && (before == nil || before.Error() != err.Error()) {
-				f.log.Error("control file refused, the last good content stays", "file", f.cfg.Path, "error", err)
+				f.log.Error("control file refused, the last good content stays", "file", f.cfg.Path, "err", err)
 			}
 		}
 	}
@@ -140,7 +140,7 @@ func (f *File) use(data []byte) error {
 	}
 	if err := control.SaveSnapshot(f.cfg.Snapshot, members); err != nil {
 		// The members are in use all the same: only the next start would miss them.
-		f.log.Error("control snapshot not written", "error", err)
+		f.log.Error("control snapshot not written", "err", err)
 	}
 	return nil
 }
