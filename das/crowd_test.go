@@ -58,9 +58,10 @@ func runCrowd(t *testing.T, seed uint64, n int) {
 		users := []string{"a", "b", "c", "d"}
 		devices := make(map[string]*device)
 		for _, uid := range users {
-			devices[uid] = &device{crowd: c, uid: uid, last: make(map[string]uint64)}
+			d := &device{crowd: c, uid: uid, last: make(map[string]uint64)}
+			devices[uid] = d
 			wg.Go(func() { c.chat(uid, users) })
-			wg.Go(func() { devices[uid].run(20 * time.Second) })
+			wg.Go(func() { d.run(20 * time.Second) })
 		}
 		wg.Go(c.restarts)
 		wg.Wait()

@@ -39,7 +39,7 @@ func TestR04WhatFollowsACommitIsNeitherRefusedNorExpired(t *testing.T) {
 		b.cfg.Queues.FanOut.Items = 1
 		b.cfg.Queues.Receipt.Items = 1
 		d := b.start(0)
-		before.sleep = 5 * time.Second
+		before.delay(5 * time.Second)
 		var items []*tier.Submit
 		for i := range 20 {
 			f := fanOut("u", fmt.Sprintf("p:a%d:u", i), 1)
@@ -344,7 +344,7 @@ func TestR10ExpiredSendIsRefused(t *testing.T) {
 	var before trap
 	s := memory.New(memory.Options{Exclusive: true, Strict: true, BeforeCommit: before.hit})
 	inBed(t, s, func(t *testing.T, b *bed) {
-		before.sleep = 3 * time.Second
+		before.delay(3 * time.Second)
 		d := b.start(0)
 		first, second := send("p:a:b", "a", "m1", "x"), send("p:a:b", "a", "m2", "x")
 		first.TtlMs, second.TtlMs = 1500, 1500
@@ -420,11 +420,11 @@ func TestR22ReadWritesItsRowsInItsTransaction(t *testing.T) {
 			d := b.start(0)
 			b.write(d, send("p:a:b", "a", "m1", "x"), send("p:a:b", "a", "m2", "y")).ok(t)
 			b.write(d, fanOut("b", "p:a:b", 2)).ok(t)
-			before.seen = nil
+			before.forget()
 			a := b.write(d, read("b", "p:a:b", 1)).ok(t)
-			equal(t, "commits", len(before.seen), 1)
-			equal(t, "delivery row for b", before.seen[0].Deliver[0].Entries[0].Version, 2)
-			equal(t, "fan-out row for a", fmt.Sprint(before.seen[0].FanOut[0].Entries[0].Members[0]), "{a 0 1 false}")
+			equal(t, "commits", len(before.seen()), 1)
+			equal(t, "delivery row for b", before.seen()[0].Deliver[0].Entries[0].Version, 2)
+			equal(t, "fan-out row for a", fmt.Sprint(before.seen()[0].FanOut[0].Entries[0].Members[0]), "{a 0 1 false}")
 			equal(t, "told as an order", a.items[0].Append.Order.Members[0].PeerReadSeq, 1)
 			equal(t, "own row", a.items[0].Row.Unread, 1)
 			order := a.items[0].Append.Order.Members[0]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,33 +23,49 @@ import (
 
 var errLost = errors.New("connection lost")
 
-// once returns errors for the next n calls that are armed.
+// trap is a hook of the store: it delays commits, fails those it is armed for, and keeps
+// what matters of every batch.
 type trap struct {
-	mu    sync.Mutex
-	armed int
-	sleep time.Duration
-	seen  []*store.Batch // copies of what matters of every batch
+	mu      sync.Mutex
+	armed   int
+	sleep   time.Duration
+	batches []*store.Batch
 }
 
+// arm makes the next n commits fail.
 func (x *trap) arm(n int) { x.mu.Lock(); x.armed = n; x.mu.Unlock() }
 
-func (x *trap) hit(b *store.Batch) error {
-	if x.sleep > 0 {
-		time.Sleep(x.sleep)
-	}
+// delay makes every commit take so long.
+func (x *trap) delay(d time.Duration) { x.mu.Lock(); x.sleep = d; x.mu.Unlock() }
+
+func (x *trap) forget() { x.mu.Lock(); x.batches = nil; x.mu.Unlock() }
+
+func (x *trap) seen() []*store.Batch {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	c := &store.Batch{
-		Users: append([]store.UserMove(nil), b.Users...), Convs: append([]store.ConvMove(nil), b.Convs...),
-		Members: append([]store.MemberRow(nil), b.Members...),
-		FanOut:  append([]store.FanOutRow(nil), b.FanOut...), Deliver: append([]store.DeliverRow(nil), b.Deliver...),
-	}
-	x.seen = append(x.seen, c)
+	return slices.Clone(x.batches)
+}
+
+func (x *trap) hit(b *store.Batch) error {
+	x.mu.Lock()
+	sleep := x.sleep
+	x.mu.Unlock()
+	time.Sleep(sleep)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.batches = append(x.batches, &store.Batch{FanOut: cloneRows(b.FanOut), Deliver: cloneRows(b.Deliver)})
 	if x.armed > 0 {
 		x.armed--
 		return errLost
 	}
 	return nil
+}
+
+func cloneRows[R interface{ Clone() R }](rows []R) (list []R) {
+	for _, r := range rows {
+		list = append(list, r.Clone())
+	}
+	return list
 }
 
 func fanOut(uid, convID string, lastSeq uint64) *tier.Submit {
@@ -86,10 +103,10 @@ func TestR02FailedCommitLeavesNoHoleAndNoBelief(t *testing.T) {
 
 		after.arm(1) // written, the answer is lost
 		equal(t, "lost after", b.write(d, send("p:a:b", "a", "m4", "four")).codes(), "unknown_outcome")
-		before.seen = nil
+		before.forget()
 		a = b.write(d, send("p:a:b", "a", "m5", "five")).ok(t)
 		equal(t, "after the hidden one", a.items[0].Append.Seq, 4)
-		equal(t, "commits for it: none was fenced", len(before.seen), 1)
+		equal(t, "commits for it: none was fenced", len(before.seen()), 1)
 		equal(t, "log", texts(b.history(d, "a", "p:a:b")), "1=one 2=three 3=four 4=five")
 	})
 }
@@ -215,7 +232,7 @@ func TestR06RowsAreWrittenOnceAndHaveOneOwner(t *testing.T) {
 		d = b.start(0)
 		b.write(d, send("p:a:b", "a", "m2", "x")).ok(t)
 		seen := make(map[store.RowKey]bool)
-		for _, x := range before.seen {
+		for _, x := range before.seen() {
 			for _, r := range x.Deliver {
 				if seen[r.RowKey] {
 					t.Fatalf("row %v was written twice", r.RowKey)

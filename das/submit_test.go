@@ -35,7 +35,7 @@ func TestZZ12GroupCommit(t *testing.T) {
 	var before trap
 	s := memory.New(memory.Options{Exclusive: true, BeforeCommit: before.hit})
 	inBed(t, s, func(t *testing.T, b *bed) {
-		before.sleep = 10 * time.Millisecond
+		before.delay(10 * time.Millisecond)
 		d := b.start(0)
 		for i := range 100 {
 			b.submit(d, send(fmt.Sprintf("p:a:b%d", i), "a", "m", "x"))
@@ -43,7 +43,7 @@ func TestZZ12GroupCommit(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		equal(t, "settled", len(b.logics["L1"].take().ok(t).items), 100)
-		equal(t, "commits", len(before.seen), 2)
+		equal(t, "commits", len(before.seen()), 2)
 	})
 }
 
@@ -64,7 +64,7 @@ func TestDeliveryRowsBelongToTheHomes(t *testing.T) {
 	var before trap
 	s := memory.New(memory.Options{Exclusive: true, BeforeCommit: before.hit})
 	inBed(t, s, func(t *testing.T, b *bed) {
-		before.sleep = time.Second
+		before.delay(time.Second)
 		d := b.start(0)
 		b.submit(d, send("p:x:y", "x", "m0", "x")) // under way
 		time.Sleep(time.Millisecond)
@@ -125,7 +125,7 @@ func TestZZ22FloodOfOneQueueDelaysNoOther(t *testing.T) {
 	var before trap
 	s := memory.New(memory.Options{Exclusive: true, BeforeCommit: before.hit})
 	inBed(t, s, func(t *testing.T, b *bed) {
-		before.sleep = 10 * time.Millisecond
+		before.delay(10 * time.Millisecond)
 		d := b.start(0)
 		var records []*tier.Submit
 		for i := range 6000 {
@@ -150,7 +150,7 @@ func TestAppendsInFlightAreBounded(t *testing.T) {
 	s := memory.New(memory.Options{Exclusive: true, BeforeCommit: before.hit})
 	inBed(t, s, func(t *testing.T, b *bed) {
 		b.cfg.Commit.Appends = 10
-		before.sleep = time.Second
+		before.delay(time.Second)
 		d := b.start(0)
 		for i := range 12 {
 			refused := b.submit(d, send("p:a:b", "a", fmt.Sprint(i), "x"))
@@ -175,18 +175,18 @@ func TestLazyItemsAreGathered(t *testing.T) {
 			return &tier.Submit{Cursor: &tier.CursorMark{Uid: "u", Device: "phone", Epoch: 1, Cursor: n}}
 		}
 		b.write(d, fanOutOneCommit(b, d)...)
-		before.seen = nil
+		before.forget()
 		for i := range 10 {
 			b.submit(d, mark(uint64(i)))
 			time.Sleep(100 * time.Millisecond)
 		}
-		equal(t, "commits so far", len(before.seen), 0)
+		equal(t, "commits so far", len(before.seen()), 0)
 		time.Sleep(2 * time.Second)
-		equal(t, "commits after the delay", len(before.seen), 1)
+		equal(t, "commits after the delay", len(before.seen()), 1)
 		equal(t, "cursor, not beyond the head", b.progress(d, "u").Cursor, 2)
 		b.submit(d, mark(1))
 		b.write(d, send("p:a:u", "a", "m9", "x")).ok(t)
-		equal(t, "rides along", len(before.seen), 2)
+		equal(t, "rides along", len(before.seen()), 2)
 		equal(t, "nobody is told", len(b.logics["L1"].take().items), 0)
 		equal(t, "never back", b.progress(d, "u").Devices[0].Cursor, 9)
 		b.submit(d, &tier.Submit{Cursor: &tier.CursorMark{Uid: "u", Device: "phone", Epoch: 5, Cursor: 100}})
@@ -208,7 +208,7 @@ func TestStopDrainsWhatWasAccepted(t *testing.T) {
 	s := memory.New(memory.Options{Exclusive: true, BeforeCommit: before.hit})
 	inBed(t, s, func(t *testing.T, b *bed) {
 		b.cfg.Commit.Items = 1
-		before.sleep = 10 * time.Millisecond
+		before.delay(10 * time.Millisecond)
 		d, stop := b.startStoppable(0)
 		for i := range 20 {
 			b.submit(d, send("p:a:b", "a", fmt.Sprint(i), "x"))
@@ -225,7 +225,7 @@ func TestStopDrainsWhatWasAccepted(t *testing.T) {
 	s = memory.New(memory.Options{Exclusive: true, BeforeCommit: before.hit})
 	inBed(t, s, func(t *testing.T, b *bed) {
 		b.cfg.Commit.Items = 1
-		before.sleep = time.Second
+		before.delay(time.Second)
 		d, stop := b.startStoppable(0)
 		for i := range 20 {
 			b.submit(d, send("p:a:b", "a", fmt.Sprint(i), "x"))
@@ -242,7 +242,7 @@ func TestWriteWaitsNoLongerThanItsCaller(t *testing.T) {
 	var before trap
 	s := memory.New(memory.Options{Exclusive: true, BeforeCommit: before.hit})
 	inBed(t, s, func(t *testing.T, b *bed) {
-		before.sleep = time.Minute
+		before.delay(time.Minute)
 		d := b.start(0)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -251,7 +251,7 @@ func TestWriteWaitsNoLongerThanItsCaller(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		rsp, err := d.Write(t.Context(), &tier.SubmitBatch{Boot: "x"})
 		equal(t, "nothing to write", err == nil && len(rsp.Items) == 0, true)
-		before.sleep = 0
+		before.delay(0)
 		equal(t, "refused ones are answered too", b.write(d, send("p:a:b", "a", "", "x"), send("p:a:b", "a", "m", "x")).codes(), "bad_request ok")
 	})
 }
