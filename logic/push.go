@@ -206,6 +206,7 @@ type encoder struct {
 	last    *tier.Change
 	encoded []byte
 
+	tenant  string // of the message: others name their conversations alike
 	of      *im.Message
 	message []byte
 }
@@ -214,6 +215,9 @@ type encoder struct {
 func (e *encoder) change(c *tier.Change) []byte {
 	if e.last == c {
 		return e.encoded
+	}
+	if e.tenant != c.Tenant {
+		e.tenant, e.of = c.Tenant, nil
 	}
 	row := *c.Row
 	row.Messages = nil

@@ -1,0 +1,26 @@
+package logic
+
+import (
+	"testing"
+
+	"hongyan/idl/im"
+	"hongyan/idl/tier"
+)
+
+// Two tenants name their users, and so their conversations, alike: what was encoded for one
+// is not sent to the other (T). Red while messages were compared by conversation and seq
+// alone; found by tests/sim.
+func TestP16EncoderKeepsTenantsApart(t *testing.T) {
+	e := &encoder{}
+	for _, tenant := range []string{"acme", "bolt", "acme"} {
+		m := &im.Message{Conv: "p:a:b", Seq: 1, Sender: "a", Text: "of " + tenant}
+		change := &tier.Change{Tenant: tenant, Row: &im.Conversation{Conv: "p:a:b", Version: 1, Messages: []*im.Message{m}}}
+		var got im.Conversation
+		if err := got.Unmarshal(e.change(change)); err != nil {
+			t.Fatal(err)
+		}
+		if got.Messages[0].Text != m.Text {
+			t.Errorf("tenant %s is sent %q", tenant, got.Messages[0].Text)
+		}
+	}
+}
