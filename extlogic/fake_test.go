@@ -195,8 +195,6 @@ type world struct {
 	vendor *fakeVendor
 	queue  mq.Queue
 	cfg    Config
-	pools  func(context.Context)
-	center *local.Center
 
 	dases  *route.Pool[tier.Das]
 	logics *route.Pool[tier.Logic]
@@ -215,7 +213,7 @@ func bubble(t *testing.T, body func(*world)) {
 			t.Fatal(err)
 		}
 		w := &world{
-			T: t, das: &fakeDas{epoch: 1}, logic: &fakeLogic{}, vendor: &fakeVendor{}, queue: queue, cfg: DefaultConfig(), center: center,
+			T: t, das: &fakeDas{epoch: 1}, logic: &fakeLogic{}, vendor: &fakeVendor{}, queue: queue, cfg: DefaultConfig(),
 		}
 		w.dases = route.NewPool(center, "das", func(string) (tier.Das, error) { return w.das, nil }, route.PoolOptions{})
 		w.logics = route.NewPool(center, "logic", func(string) (tier.Logic, error) { return w.logic, nil }, route.PoolOptions{})

@@ -11,7 +11,7 @@ func CheckName(what, name string) error {
 		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-' || c == '.' {
 			continue
 		}
-		return fmt.Errorf("%s name %q holds a byte that is not a letter, a digit or one of _-.", what, name)
+		return fmt.Errorf("%s name %q holds a byte other than a-z A-Z 0-9 _ - and dot", what, name)
 	}
 	return nil
 }
