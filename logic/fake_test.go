@@ -568,6 +568,13 @@ func (q *fakeQueue) Publish(_ context.Context, msgs ...mq.Message) error {
 	return nil
 }
 
+// hook has fn called with each event from now on.
+func (q *fakeQueue) hook(fn func(mq.Message)) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.on = fn
+}
+
 func (q *fakeQueue) take() []mq.Message {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -587,7 +594,7 @@ type world struct {
 	queue    *fakeQueue
 	presence *memory.Cache
 	pools    []*route.Pool[tier.Logic]
-	stopped  map[string]bool
+	stopped  sync.Map // addresses of dead Logics
 	seq      uint32
 	uids     map[string]string
 	instead  tier.Das
@@ -622,7 +629,7 @@ func inWorld(t *testing.T, nLogic, nDas int, fn func(w *world), options ...optio
 
 func newWorld(t testing.TB, nLogic, nDas int, options ...option) *world {
 	w := &world{t: t, store: newStore(), queue: &fakeQueue{}, gateway: &fakeGateway{gone: map[uint64]bool{}},
-		presence: memory.New(memory.Config{}), stopped: map[string]bool{}}
+		presence: memory.New(memory.Config{})}
 	cfg := DefaultConfig()
 	members := map[string]control.Members{"logic": {Slots: nLogic}, "das": {Slots: nDas}}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -716,14 +723,19 @@ func (w *world) dialLogic(addr string) (tier.Logic, error) { return w.logicAt(ad
 // kill makes a Logic unreachable and stops it, as if it had crashed: nothing it does any
 // more has an effect that matters.
 func (w *world) kill(i int) {
-	w.stopped[w.logics[i].self.Addr] = true
+	w.stopped.Store(w.logics[i].self.Addr, true)
 	w.stops[i]()
 	w.stops[i] = func() {}
 }
 
+func (w *world) dead(addr string) bool {
+	_, dead := w.stopped.Load(addr)
+	return dead
+}
+
 func (w *world) logicAt(addr string) tier.Logic {
 	for _, l := range w.logics {
-		if l.self.Addr == addr && !w.stopped[addr] {
+		if l.self.Addr == addr && !w.dead(addr) {
 			return l
 		}
 	}
@@ -749,11 +761,11 @@ func (deadLogic) FannedOut(context.Context, *tier.FannedOutBatch) (*tier.Accepte
 func (w *world) home(uid string) *Logic {
 	w.t.Helper()
 	for i, p := range w.pools {
-		if w.stopped[w.logics[i].self.Addr] {
+		if w.dead(w.logics[i].self.Addr) {
 			continue
 		}
 		peer, err := p.Pick(route.Hash(tenant, uid))
-		for err == nil && w.stopped[peer.Addr] { // as a gateway finds out
+		for err == nil && w.dead(peer.Addr) { // as a gateway finds out
 			p.Failed(peer)
 			peer, err = p.Pick(route.Hash(tenant, uid))
 		}
@@ -916,4 +928,29 @@ func equal[T comparable](t testing.TB, what string, got, want T) {
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
+}
+
+// rows is how many outbox rows are stored.
+func (w *world) rows(kind tier.Outbox) int {
+	w.store.Lock()
+	defer w.store.Unlock()
+	if kind == tier.Outbox_FANOUT {
+		return len(w.store.fanout)
+	}
+	return len(w.store.deliver)
+}
+
+// user is a copy of what is stored of a user.
+func (w *world) user(uid string) fakeUser {
+	w.store.Lock()
+	defer w.store.Unlock()
+	u := *w.store.user(tenant, uid)
+	u.rows, u.sessions = maps.Clone(u.rows), slices.Clone(u.sessions)
+	return u
+}
+
+// due is how many deliveries the first Logic has outstanding.
+func (w *world) due() int {
+	_, due := w.logics[0].rows.sizes()
+	return due
 }

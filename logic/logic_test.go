@@ -125,7 +125,7 @@ func TestEncoderMatchesTheGeneratedOne(t *testing.T) {
 // Users that are neither connected nor have anything outstanding take no memory.
 func TestIdleUsersAreForgotten(t *testing.T) {
 	inWorld(t, 1, 1, func(w *world) {
-		w.queue.on = w.raiseWoken
+		w.queue.hook(w.raiseWoken)
 		alice := w.client("alice", "a1", 1)
 		alice.login(0)
 		alice.send("bob", "m1", "hello")

@@ -72,7 +72,7 @@ func TestR05OverdueFanOutRowIsDrivenAgain(t *testing.T) {
 		equal(t, "pushed before it is overdue", len(pushes(t, bob.frames())), 0)
 		pass(4 * time.Second)
 		equal(t, "pushed", strings.Join(texts(pushes(t, bob.frames())), ","), "hello")
-		equal(t, "fan-out rows", len(w.store.fanout), 0)
+		equal(t, "fan-out rows", w.rows(tier.Outbox_FANOUT), 0)
 	})
 }
 
@@ -103,9 +103,9 @@ func TestR06OnlyPlacementDrivesARowOfAnother(t *testing.T) {
 		slices.Sort(driven)
 		equal(t, "driven", strings.Join(slices.Compact(slices.Clone(driven)), ","), "bob0,bob1")
 		equal(t, "times", len(driven), 8)
-		w.queue.on = w.raiseWoken
-		pass(time.Hour)
-		equal(t, "rows", len(w.store.deliver), 0)
+		w.queue.hook(w.raiseWoken)
+		pass(15 * time.Minute)
+		equal(t, "rows", w.rows(tier.Outbox_DELIVER), 0)
 		for _, r := range w.ended(tier.Outbox_DELIVER) {
 			n := w.orphan("gone", 0)
 			m := w.orphan("gone", 1)
@@ -121,7 +121,7 @@ func TestR06OnlyPlacementDrivesARowOfAnother(t *testing.T) {
 // Seen to fail: with ranges joining whatever lies between the first and the last.
 func TestR07RangeDeleteCoversOnlyOwnFinishedRows(t *testing.T) {
 	inWorld(t, 1, 1, func(w *world) {
-		w.queue.on = w.raiseWoken
+		w.queue.hook(w.raiseWoken)
 		alice, bob := w.client("alice", "a1", 1), w.client("bob", "b1", 2)
 		alice.login(0)
 		bob.login(0)
@@ -134,7 +134,7 @@ func TestR07RangeDeleteCoversOnlyOwnFinishedRows(t *testing.T) {
 		bob.ack(5)
 		pass(5 * time.Second)
 		equal(t, "deleted", strings.Join(w.ended(tier.Outbox_DELIVER), ", "), "boot0 1..2, boot0 4..5")
-		equal(t, "rows left", len(w.store.deliver), 1)
+		equal(t, "rows left", w.rows(tier.Outbox_DELIVER), 1)
 		pass(2 * time.Minute)
 		equal(t, "deleted when all are", strings.Join(w.ended(tier.Outbox_DELIVER), ", "), "boot0 1..2, boot0 4..5, boot0 3..3")
 	})
@@ -221,14 +221,14 @@ func TestR22ReadSurvivesItsLogic(t *testing.T) {
 		w.das[0].mute = func(it *tier.Submit) bool { return it.Read != nil }
 		bob.request(im.Cmd_READ, &im.Read{Conv: name, Seq: 1})
 		pass(100 * time.Millisecond)
-		equal(t, "fan-out rows", len(w.store.fanout), 1)
+		equal(t, "fan-out rows", w.rows(tier.Outbox_FANOUT), 1)
 		w.kill(1)
 		pass(time.Minute)
 		got := pushes(t, alice.frames())
 		if len(got) == 0 || got[len(got)-1].PeerReadSeq != 1 {
 			t.Fatalf("alice was pushed %+v", got)
 		}
-		equal(t, "fan-out rows", len(w.store.fanout), 0)
+		equal(t, "fan-out rows", w.rows(tier.Outbox_FANOUT), 0)
 	})
 }
 
@@ -238,7 +238,7 @@ func TestP1HomeDiesBeforeThePush(t *testing.T) {
 		t.Run(fmt.Sprint("two-stage ", twoStage), func(t *testing.T) {
 			inWorld(t, 2, 1, func(w *world) {
 				w.store.twoStage = twoStage
-				w.queue.on = w.raiseWoken
+				w.queue.hook(w.raiseWoken)
 				alice, bob := w.client(w.homed(0, "alice"), "a1", 1), w.client(w.homed(1, "bob"), "b1", 2)
 				alice.login(0)
 				bob.login(0)
@@ -256,8 +256,8 @@ func TestP1HomeDiesBeforeThePush(t *testing.T) {
 				bob.ack(1)
 				alice.ack(1)
 				pass(3 * time.Minute)
-				equal(t, "delivery rows", len(w.store.deliver), 0)
-				equal(t, "fan-out rows", len(w.store.fanout), 0)
+				equal(t, "delivery rows", w.rows(tier.Outbox_DELIVER), 0)
+				equal(t, "fan-out rows", w.rows(tier.Outbox_FANOUT), 0)
 			})
 		})
 	}

@@ -83,8 +83,8 @@ func TestMessagesReachTheHomesOfTheirMembers(t *testing.T) {
 					other.ack(20)
 					bob.ack(20)
 					pass(5 * time.Second)
-					equal(t, "delivery rows left", len(w.store.deliver), 0)
-					equal(t, "fan-out rows left", len(w.store.fanout), 0)
+					equal(t, "delivery rows left", w.rows(tier.Outbox_DELIVER), 0)
+					equal(t, "fan-out rows left", w.rows(tier.Outbox_FANOUT), 0)
 				})
 			})
 		}
@@ -162,7 +162,7 @@ func TestR21NoRouteIsNotOffline(t *testing.T) {
 		alice, bob := w.client(w.homed(0, "alice"), "a1", 1), w.client(w.homed(1, "bob"), "b1", 2)
 		alice.login(0)
 		bob.login(0)
-		w.queue.on = w.raiseWoken
+		w.queue.hook(w.raiseWoken)
 		w.presence.Flush()
 		w.kill(1)
 		alice.send(bob.uid, "m1", "hello")
@@ -178,7 +178,7 @@ func TestR21NoRouteIsNotOffline(t *testing.T) {
 // R21: the cache's word, or a whole renewal period as home, makes a user offline.
 func TestR21OfflineByTheCachesWordOrAfterAPeriod(t *testing.T) {
 	inWorld(t, 1, 1, func(w *world) {
-		w.queue.on = w.raiseWoken
+		w.queue.hook(w.raiseWoken)
 		alice, bob := w.client("alice", "a1", 1), w.client("bob", "b1", 2)
 		alice.login(0)
 		bob.login(0)
@@ -222,17 +222,17 @@ func TestR09WokenVersionEndsTheDeliveryRow(t *testing.T) {
 		pass(time.Second)
 		equal(t, "woken", len(w.queue.take()), 1)
 		pass(3 * time.Minute)
-		equal(t, "rows while nobody took the event", len(w.store.deliver), 1)
+		equal(t, "rows while nobody took the event", w.rows(tier.Outbox_DELIVER), 1)
 		wakes := len(w.queue.take())
 		if wakes < 3 || wakes > 8 {
 			t.Errorf("woken %d times in three minutes", wakes)
 		}
-		w.queue.on = w.raiseWoken
+		w.queue.hook(w.raiseWoken)
 		pass(3 * time.Minute)
-		equal(t, "rows", len(w.store.deliver), 0)
-		equal(t, "outstanding", w.logics[0].rows.due, 0)
+		equal(t, "rows", w.rows(tier.Outbox_DELIVER), 0)
+		equal(t, "outstanding", w.due(), 0)
 		w.queue.take()
-		pass(time.Hour)
+		pass(15 * time.Minute)
 		equal(t, "woken afterwards", len(w.queue.take()), 0)
 	})
 }
@@ -240,7 +240,7 @@ func TestR09WokenVersionEndsTheDeliveryRow(t *testing.T) {
 // JM-08: what is not acked in time wakes the user's devices, once for all of it.
 func TestOverdueWakesOnceForAll(t *testing.T) {
 	inWorld(t, 1, 1, func(w *world) {
-		w.queue.on = w.raiseWoken
+		w.queue.hook(w.raiseWoken)
 		alice, bob := w.client("alice", "a1", 1), w.client("bob", "b1", 2)
 		alice.login(0)
 		bob.login(0)
@@ -251,7 +251,7 @@ func TestOverdueWakesOnceForAll(t *testing.T) {
 		equal(t, "woken before it is overdue", len(w.offlines()), 0)
 		bob.up(&tier.Uplink{Event: tier.Uplink_OVERDUE})
 		pass(time.Second)
-		head := w.store.user(tenant, "bob").head
+		head := w.user("bob").head
 		woken := w.queue.take()
 		equal(t, "wakes", len(woken), 1)
 		equal(t, "woken for", wakeOf(t, woken[0]).Version, head)
@@ -260,14 +260,14 @@ func TestOverdueWakesOnceForAll(t *testing.T) {
 		equal(t, "woken without the gateway's word", w.offlines()["bob"], head+1)
 		alice.ack(head + 1)
 		pass(5 * time.Second)
-		equal(t, "rows", len(w.store.deliver), 0)
+		equal(t, "rows", w.rows(tier.Outbox_DELIVER), 0)
 	})
 }
 
 // Nobody is woken for his own message, or because somebody has read.
 func TestNobodyIsWokenForWhatIsSilent(t *testing.T) {
 	inWorld(t, 1, 1, func(w *world) {
-		w.queue.on = w.raiseWoken
+		w.queue.hook(w.raiseWoken)
 		alice, bob := w.client("alice", "a1", 1), w.client("bob", "b1", 2)
 		alice.login(0)
 		bob.login(0)
@@ -279,7 +279,7 @@ func TestNobodyIsWokenForWhatIsSilent(t *testing.T) {
 		bob.ack(2)
 		pass(time.Minute)
 		equal(t, "woken", len(w.offlines()), 0)
-		equal(t, "rows", len(w.store.deliver), 0)
+		equal(t, "rows", w.rows(tier.Outbox_DELIVER), 0)
 	})
 }
 
@@ -289,7 +289,7 @@ func TestP5WakesSurviveADeadQueue(t *testing.T) {
 		var down atomic.Bool
 		down.Store(true)
 		w.queue.down = down.Load
-		w.queue.on = w.raiseWoken
+		w.queue.hook(w.raiseWoken)
 		alice := w.client("alice", "a1", 1)
 		alice.login(0)
 		alice.send("bob", "m1", "hello")
@@ -299,7 +299,7 @@ func TestP5WakesSurviveADeadQueue(t *testing.T) {
 		pass(time.Minute)
 		equal(t, "woken for", w.offlines()["bob"], 1)
 		pass(5 * time.Minute)
-		equal(t, "rows", len(w.store.deliver), 0)
+		equal(t, "rows", w.rows(tier.Outbox_DELIVER), 0)
 	})
 }
 
@@ -376,8 +376,8 @@ func TestDisplayedIsReadInTheTwoStageForm(t *testing.T) {
 		pass(time.Second)
 		bob.request(im.Cmd_SEND, &im.Send{ClientMsgId: "m2", Attempt: 1, To: "alice", Text: "hi", DisplayedSeq: 1})
 		pass(time.Second)
-		equal(t, "read", w.store.user(tenant, "bob").rows["p:alice:bob"].ReadSeq, 1)
-		equal(t, "peer knows", w.store.user(tenant, "alice").rows["p:alice:bob"].PeerReadSeq, 1)
+		equal(t, "read", w.user("bob").rows["p:alice:bob"].ReadSeq, 1)
+		equal(t, "peer knows", w.user("alice").rows["p:alice:bob"].PeerReadSeq, 1)
 	})
 }
 

@@ -166,14 +166,14 @@ func TestP13LateLogoutCannotRemoveANewerLogin(t *testing.T) {
 		first.request(im.Cmd_LOGOUT, &im.Logout{})
 		synctest.Wait()
 		equal(t, "routes in the cache", w.online("alice"), 1)
-		equal(t, "sessions", len(w.store.user(tenant, "alice").sessions), 1)
+		equal(t, "sessions", len(w.user("alice").sessions), 1)
 		w.client("bob", "b1", 3).send("alice", "m1", "hello")
 		equal(t, "pushes", len(pushes(t, second.frames())), 1)
 		second.request(im.Cmd_LOGOUT, &im.Logout{})
 		d := one(t, second.frames(), im.Cmd_LOGOUT)
 		equal(t, "close", code.Code(d.Close).Name(), "close_logged_out")
 		equal(t, "routes in the cache", w.online("alice"), 0)
-		equal(t, "sessions", len(w.store.user(tenant, "alice").sessions), 0)
+		equal(t, "sessions", len(w.user("alice").sessions), 0)
 	})
 }
 
@@ -311,7 +311,7 @@ func TestExpiredCommandsAreNotDone(t *testing.T) {
 		alice.up(&tier.Uplink{Cmd: uint32(im.Cmd_LOGOUT), Seq: 9, Body: body, TtlMs: 500})
 		pass(15 * time.Second)
 		equal(t, "code", errorOf(t, alice.frames()[1:], im.Cmd_LOGOUT).Name, "expired")
-		equal(t, "sessions", len(w.store.user(tenant, "alice").sessions), 1)
+		equal(t, "sessions", len(w.user("alice").sessions), 1)
 	})
 }
 
