@@ -45,7 +45,8 @@ type pairsRun struct {
 	begun   time.Time
 	buffers sync.Pool
 
-	sending, measuring                                                             atomic.Bool
+	sending                                                                        atomic.Bool
+	from, to                                                                       atomic.Int64 // since begun: see measured; 0 = not yet
 	sent, acked, delivered, damaged, duplicates, reordered, errors, syncs, fetches atomic.Int64
 
 	// Histograms are spread over a few, for less contention.
@@ -171,22 +172,29 @@ func (r *pairsRun) measure(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.measuring.Store(true)
+	r.from.Store(int64(max(from.at.Sub(r.begun), 1)))
 	if !interrupted {
 		if interrupted, err = r.wait(ctx, r.cfg.Duration, broken, "measuring"); err != nil {
 			return nil, err
 		}
 	}
-	r.measuring.Store(false)
 	to, err := r.counts()
 	if err != nil {
 		return nil, err
 	}
+	r.to.Store(int64(to.at.Sub(r.begun)))
 	r.sending.Store(false)
 	if err := r.settle(broken); err != nil {
 		return nil, err
 	}
 	return r.result(from, to, interrupted)
+}
+
+// measured tells whether the latency of a message counts: by the time it was to be sent at,
+// so that a slow answer counts also when it comes after the end.
+func (r *pairsRun) measured(at time.Duration) bool {
+	from, to := time.Duration(r.from.Load()), time.Duration(r.to.Load())
+	return from != 0 && at >= from && (to == 0 || at < to)
 }
 
 // start runs every connection; the returned function ends them and waits.
@@ -355,8 +363,8 @@ func (r *pairsRun) result(from, to counts, interrupted bool) (*Result, error) {
 	seconds := to.at.Sub(from.at).Seconds()
 	acks, ends := newLatencies(), newLatencies()
 	for i := range r.ackTimes {
-		acks.h.Merge(r.ackTimes[i].h)
-		ends.h.Merge(r.e2eTimes[i].h)
+		r.ackTimes[i].addTo(acks)
+		r.e2eTimes[i].addTo(ends)
 	}
 	acked, delivered := to.acked-from.acked, to.delivered-from.delivered
 	out := &Result{

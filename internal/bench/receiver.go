@@ -68,7 +68,7 @@ func (r *receiver) take(seq uint64, data []byte, now time.Time) {
 			r.run.duplicates.Add(1)
 		}
 		r.run.delivered.Add(1)
-		if r.run.measuring.Load() {
+		if r.run.measured(p.at) {
 			r.run.e2eTimes[int(r.pair)%len(r.run.e2eTimes)].add(now.Sub(r.run.begun) - p.at)
 		}
 	}

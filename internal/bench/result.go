@@ -113,6 +113,13 @@ func (l *latencies) add(d time.Duration) {
 	l.mu.Unlock()
 }
 
+// addTo adds what l has to a histogram that nobody else uses.
+func (l *latencies) addTo(sum *latencies) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	sum.h.Merge(l.h)
+}
+
 func (l *latencies) ms(quantile float64) *float64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()

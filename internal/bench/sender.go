@@ -169,7 +169,7 @@ func (s *sender) answered(f wire.Frame, now time.Time) error {
 	m.done = true
 	s.acked.set(s.base + uint64(i))
 	s.run.acked.Add(1)
-	if s.run.measuring.Load() {
+	if s.run.measured(m.at.Sub(s.run.begun)) {
 		s.run.ackTimes[int(s.pair)%len(s.run.ackTimes)].add(now.Sub(m.at))
 	}
 	s.moved(a.version, now)
