@@ -49,8 +49,9 @@ func (s *userSessions) put(to store.Session) {
 }
 
 // login plans a login under the multi-device policy (R27): a lower connection counter never
-// replaces a higher one of the same device; a slot not renewed for three periods is free;
-// when all are taken the oldest goes, or the new one is rejected.
+// replaces a higher one of the same device, and an equal one is the same login once more; a
+// slot not renewed for three periods is free; when all are taken the oldest goes, or the new
+// one is rejected.
 func (p *plan) login(it *item, l *tier.Login) error {
 	key := store.Key{Tenant: it.req.Tenant, ID: l.Uid}
 	bucket := bucketOf(key)
@@ -68,6 +69,11 @@ func (p *plan) login(it *item, l *tier.Login) error {
 	devices, err := p.devicesOf(key)
 	if err != nil {
 		return err
+	}
+	if r := s.repeated(l); r != nil {
+		it.out.login = &tier.LoggedIn{SessionEpoch: r.Epoch, Slot: r.Slot}
+		it.out.epoch = p.w.epochs[bucket]
+		return p.confirmBucket(bucket)
 	}
 	slot, replaced, err := s.place(l, now, p.w.das.cfg.Session.FreeAfter.Milliseconds())
 	if err != nil {
@@ -98,10 +104,24 @@ func or(a, b string) string {
 	return b
 }
 
-// place finds the slot of a login and who loses his for it.
+// repeated is the session that an earlier try of the same login has made: its answer was
+// lost, or is on its way to somebody who must not lose the session to himself.
+func (s *userSessions) repeated(l *tier.Login) *store.Session {
+	for i := range s.rows {
+		r := &s.rows[i]
+		if l.Counter > 0 && r.Counter == l.Counter && r.Device == l.Device && r.Class == l.Class && r.Gateway == l.Gateway {
+			return r
+		}
+	}
+	return nil
+}
+
+// place finds the slot of a login and who loses his for it. Who has not renewed his for long
+// loses it only if there is no other: his connection may still stand.
 func (s *userSessions) place(l *tier.Login, now, freeAfter int64) (slot uint32, replaced []store.Session, err error) {
 	taken := make(map[uint32]bool)
-	var others []store.Session // alive, of other devices
+	stale := make(map[uint32]store.Session) // of other devices, free
+	var others []store.Session              // alive, of other devices
 	for _, r := range s.rows {
 		free := r.Device == "" || now-r.SeenMS >= freeAfter
 		switch {
@@ -112,7 +132,7 @@ func (s *userSessions) place(l *tier.Login, now, freeAfter int64) (slot uint32, 
 			}
 			replaced = append(replaced, r)
 		case free:
-			replaced = append(replaced, r) // its connection may still stand
+			stale[r.Slot] = r
 		default:
 			others, taken[r.Slot] = append(others, r), true
 		}
@@ -127,8 +147,16 @@ func (s *userSessions) place(l *tier.Login, now, freeAfter int64) (slot uint32, 
 			delete(taken, r.Slot)
 		}
 	}
-	for taken[slot] {
+	for slots := max(l.Slots, 1); slot < slots; slot++ {
+		if _, held := stale[slot]; !held && !taken[slot] {
+			return slot, replaced, nil
+		}
+	}
+	for slot = 0; taken[slot]; {
 		slot++
+	}
+	if r, held := stale[slot]; held {
+		replaced = append(replaced, r)
 	}
 	return slot, replaced, nil
 }
