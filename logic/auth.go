@@ -137,7 +137,9 @@ func (l *Logic) welcome(r *request, c *conn, sync *im.SyncRsp) {
 	defer s.Unlock()
 	l.respond(r, code.OK, ack, &tier.Down{SessionEpoch: c.SessionEpoch})
 	u, next := c.user, position{sync.Epoch, sync.NextCursor}
-	u.saw(position{sync.Epoch, sync.Head})
+	head := position{sync.Epoch, sync.Head}
+	u.saw(head)
+	u.pushed = furthest(u.pushed, head)
 	c.syncing = false
 	if !sync.MustReset {
 		l.cursorLocked(s, c, c.cursor)

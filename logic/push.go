@@ -31,7 +31,7 @@ func (l *Logic) push(c *tier.Change, e *encoder, now time.Time) {
 	version := position{c.Epoch, c.Row.Version}
 	u.saw(version)
 	l.dueLocked(s, u, c, now)
-	if next := u.pushed.n + 1; u.pushed.epoch == c.Epoch && u.pushed.n > 0 && version.n > next && l.cfg.Reorder > 0 {
+	if u.pushed.epoch == c.Epoch && version.n > u.pushed.n+1 && l.cfg.Reorder > 0 {
 		l.holdLocked(u, c)
 		return
 	}

@@ -68,6 +68,9 @@ func (l *Logic) renewOne(b *tier.RenewBatch, it *tier.Renewal, p *tier.UserProgr
 	if p != nil {
 		head = position{p.Epoch, p.Head}
 		u.saw(head)
+		if u.pushed.epoch == 0 {
+			u.pushed = head
+		}
 		l.reachedLocked(u, u.claims(position{p.Epoch, p.Woken}))
 	}
 	if !c.syncing {

@@ -51,8 +51,8 @@ type user struct {
 	head position
 	// acked is the highest version that a device confirmed or that woke one, at most head.
 	acked position
-	// pushed is the version up to which changes have been pushed without a hole; a change
-	// above the next one is held for a moment.
+	// pushed is the highest version that was pushed or read by a connection, zero when that is
+	// not known; a change above the next one is held for a moment.
 	pushed position
 	held   []*tier.Change
 
