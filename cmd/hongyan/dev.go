@@ -104,7 +104,7 @@ func runDev(ctx context.Context, cfg *Config, rpcListen string, stdout, stderr i
 	one := func(name string) control.Members {
 		return control.Members{Slots: 1, Instances: []control.Instance{{Tier: name, Addr: name}}}
 	}
-	p, err := newProcess(cfg, net, map[string]control.Members{tierLogic: one(tierLogic), tierDas: one(tierDas)}, stderr)
+	p, err := newProcess("dev", cfg, net, map[string]control.Members{tierLogic: one(tierLogic), tierDas: one(tierDas)}, stderr)
 	if err != nil {
 		return err
 	}

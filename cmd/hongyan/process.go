@@ -59,9 +59,13 @@ type process struct {
 	json    *wire.JSON
 }
 
-// newProcess makes an empty process. members lists the tiers it can reach.
-func newProcess(cfg *Config, f fabric, members map[string]control.Members, stderr io.Writer) (*process, error) {
-	log := telemetry.NewLogger(cfg.Log, stderr)
+// newProcess makes an empty process. members lists the tiers it can reach; name is its log's.
+func newProcess(name string, cfg *Config, f fabric, members map[string]control.Members, stderr io.Writer) (*process, error) {
+	out, err := telemetry.Open(cfg.Log, name, stderr)
+	if err != nil {
+		return nil, err
+	}
+	log := telemetry.NewLogger(cfg.Log, out)
 	p := &process{
 		supervisor: supervisor{log: log},
 		cfg:        cfg,
@@ -69,6 +73,7 @@ func newProcess(cfg *Config, f fabric, members map[string]control.Members, stder
 		boot:       newBootID(),
 		fabric:     f,
 	}
+	p.onClose(out.Close)
 	if err := netloop.Setup(log); err != nil {
 		return nil, err
 	}

@@ -89,7 +89,7 @@ func runTarget(ctx context.Context, t target, cfg *Config, stdout, stderr io.Wri
 	if err != nil {
 		return err
 	}
-	p, err := newProcess(cfg, kitex{}, members, stderr)
+	p, err := newProcess(fmt.Sprintf("%s-%d", t.name, cfg.Cluster.Slot), cfg, kitex{}, members, stderr)
 	if err != nil {
 		return err
 	}
