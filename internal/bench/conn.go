@@ -167,6 +167,13 @@ func (c *conn) applied(version uint64) bool {
 	return true
 }
 
+// behind tells whether a NOTICE says something new: it may have been on its way while what
+// it speaks of arrived.
+func (c *conn) behind(f wire.Frame) bool {
+	var n im.Notice
+	return n.Unmarshal(f.Body) != nil || n.Head == 0 || n.Epoch != c.epoch || n.Head > c.cursor
+}
+
 // acknowledge queues a PUSH_ACK if one is due.
 func (c *conn) acknowledge(now time.Time) {
 	if c.cursor == c.told || (c.items < ackItems && now.Sub(c.toldAt) < ackEvery) {

@@ -34,7 +34,9 @@ func (r *receiver) handle(f wire.Frame, now time.Time) error {
 	case f.Cmd == im.Cmd_PUSH:
 		return parsePush(f.Body, &r.change, func(_ uint64, c *change) { r.apply(c, now) })
 	case f.Cmd == im.Cmd_NOTICE:
-		return r.sync(now)
+		if r.behind(f) {
+			return r.sync(now)
+		}
 	case f.Cmd == im.Cmd_SYNC:
 		return r.synced(f, now)
 	case f.Cmd == im.Cmd_HISTORY:

@@ -106,7 +106,9 @@ func (s *sender) handle(f wire.Frame, now time.Time) error {
 		var c change
 		return parsePush(f.Body, &c, func(_ uint64, c *change) { s.moved(c.version, now) })
 	case f.Cmd == im.Cmd_NOTICE:
-		s.sync(now)
+		if s.behind(f) {
+			s.sync(now)
+		}
 	case f.Cmd == im.Cmd_SYNC:
 		return s.synced(f)
 	case f.Cmd == im.Cmd_ERROR, f.Cmd == im.Cmd_KICK:
