@@ -26,7 +26,7 @@ type Core struct {
 	maxBody   int
 	heartbeat time.Duration
 	wroteAt   time.Time
-	heardAt   time.Time
+	owedSince time.Time // of the first request since anything was heard; zero = none
 	pinging   bool
 
 	// Receiving.
@@ -227,7 +227,7 @@ func (c *Core) Connected(now time.Time, l Link) {
 	c.deadline = now.Add(c.cfg.RequestTimeout)
 	c.maxBody = defaultMaxBody
 	c.heartbeat = c.cfg.Heartbeat
-	c.wroteAt, c.heardAt = now, now
+	c.wroteAt, c.owedSince = now, time.Time{}
 	c.hello(now)
 	c.advance(now)
 }
@@ -343,6 +343,9 @@ type body interface {
 func (c *Core) request(now time.Time, cmd im.Cmd, b body, k *call) uint32 {
 	c.seq++
 	k.at = now
+	if c.owedSince.IsZero() {
+		c.owedSince = now
+	}
 	c.calls[c.seq] = k
 	if k.late != nil {
 		c.due(now, now.Add(c.cfg.RequestTimeout))

@@ -112,12 +112,12 @@ func (d *device) refuse(req wire.Frame, c code.Code, after time.Duration) {
 	d.run()
 }
 
-// sent takes the next written frame, which must be of this command; a PUSH_ACK that is not
-// asked for is passed over.
+// sent takes the next written frame, which must be of this command; a PUSH_ACK or PING that
+// is not asked for is passed over.
 func (d *device) sent(cmd im.Cmd) wire.Frame {
 	d.t.Helper()
 	d.run()
-	for len(d.frames) > 0 && d.frames[0].Cmd == im.Cmd_PUSH_ACK && cmd != im.Cmd_PUSH_ACK {
+	for len(d.frames) > 0 && d.frames[0].Cmd != cmd && (d.frames[0].Cmd == im.Cmd_PUSH_ACK || d.frames[0].Cmd == im.Cmd_PING) {
 		d.frames = d.frames[1:]
 	}
 	if len(d.frames) == 0 {

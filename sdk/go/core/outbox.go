@@ -17,6 +17,7 @@ type sending struct {
 	seq       uint32 // of the newest write
 	wroteAt   time.Time
 	notBefore time.Time // refused: not written again until then
+	after     string    // the predecessor named in the newest write
 	behind    bool      // refused because its predecessor was not stored
 	refusals  int       // in a row
 	duplicate bool      // the acknowledgement said so
@@ -222,6 +223,7 @@ func (c *Core) write(now time.Time, s, before *sending) {
 		return
 	}
 	s.flying, s.wroteAt, s.behind, s.notBefore = true, now, false, time.Time{}
+	s.after = before.id()
 	c.put(s)
 	id := s.ClientMsgID
 	k := &call{}
@@ -245,14 +247,19 @@ func (c *Core) frameOf(s, before *sending) body {
 			Text: s.Text, Data: s.Data, Attempt: s.Attempt,
 		}
 	}
-	m := &im.Send{
+	return &im.Send{
 		ClientMsgId: s.ClientMsgID, Attempt: s.Attempt, Conv: s.Conv, To: s.To, Kind: s.Kind,
 		Text: s.Text, Data: s.Data, DisplayedSeq: s.Displayed, NoOfflinePush: s.Silent,
+		After: before.id(),
 	}
-	if before != nil {
-		m.After = before.ClientMsgID
+}
+
+// id of an entry, "" of none.
+func (s *sending) id() string {
+	if s == nil {
+		return ""
 	}
-	return m
+	return s.ClientMsgID
 }
 
 // onSendAnswer takes the answer to one write of an entry. Only the newest write's refusal
@@ -274,9 +281,11 @@ func (c *Core) onSendAnswer(now time.Time, id string, seq uint32, a answer) {
 	switch {
 	case a.err.Code == code.OutOfOrder:
 		s.flying, s.behind = false, true
-		if c.predecessor(s) != nil || s.refusals > 0 {
-			s.notBefore = now.Add(c.resendAfter(s.refusals, a.err.RetryAfter))
+		if c.predecessor(s).id() != s.after {
+			s.refusals = 0 // what it waited for has been settled or has failed: at once, behind another
+			return
 		}
+		s.notBefore = now.Add(c.resendAfter(s.refusals, a.err.RetryAfter))
 		s.refusals++
 	case a.err.Code.Retryable():
 		s.flying = false

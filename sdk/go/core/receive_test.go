@@ -1,6 +1,7 @@
 package core
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -304,6 +305,32 @@ func TestNoticeAsksForSyncUnlessLevel(t *testing.T) {
 	d.receive(im.Cmd_NOTICE, &im.Notice{What: im.Notice_QUERY, Unread: 3})
 	if got := find[Noticed](d); len(got) != 1 || got[0].Unread != 3 {
 		t.Fatalf("noticed %+v", got)
+	}
+}
+
+// TestMF11DeadLinkIsNoticedWhileWriting: the other end may be gone without a word while the
+// user types. Seen to fail with the PING counted from the last write only: every retry of the
+// message put it off, and the device stayed on the dead link for ever (found by tests/sim).
+func TestMF11DeadLinkIsNoticedWhileWriting(t *testing.T) {
+	d := newDevice(t)
+	d.level(1, 0)
+	d.send("m1", ab)
+	f, _ := d.sendFrame()
+	d.pass(5 * time.Second)
+	d.sendFrame()
+	d.reply(d.sent(im.Cmd_PING), &im.Pong{}) // alive: it is the message that is slow
+	d.pass(4 * time.Second)
+	if d.closed != nil {
+		t.Fatalf("closed although the gateway answers: %+v", d.closed)
+	}
+	d.reply(f, ackOf(1, "m1"))
+	d.frames = nil
+	for range 4 { // the link dies
+		d.send(fmt.Sprint("m", d.now.Unix()), ab)
+		d.pass(4 * time.Second)
+	}
+	if d.closed == nil || Final(d.closed.Code) {
+		t.Fatalf("closed %+v", d.closed)
 	}
 }
 

@@ -24,7 +24,7 @@ func (c *Core) Receive(now time.Time, f *wire.Frame) {
 	if c.stage == down {
 		return
 	}
-	c.heardAt = now
+	c.owedSince = time.Time{}
 	if f.Flags&wire.FlagResponse != 0 {
 		c.response(now, f)
 	} else {
@@ -224,9 +224,14 @@ func (c *Core) onNotice(now time.Time, n *im.Notice) {
 }
 
 // pingIfDue keeps a connection alive on which nothing is written, and ends one that does
-// not answer.
+// not answer. A gateway answers PING whatever becomes of other requests: if nothing at all
+// was heard since one was written, the other end may be gone without a word.
 func (c *Core) pingIfDue(now time.Time) {
-	if c.stage != online || c.pinging || !c.due(now, c.wroteAt.Add(c.heartbeat)) {
+	if c.stage != online || c.pinging {
+		return
+	}
+	silent := !c.owedSince.IsZero() && c.due(now, c.owedSince.Add(c.cfg.RetryAfter))
+	if !silent && !c.due(now, c.wroteAt.Add(c.heartbeat)) {
 		return
 	}
 	c.pinging = true
