@@ -35,6 +35,17 @@ type (
 	Memory = core.Memory
 )
 
+// Codes that applications ask for most; all of them are in hongyan/idl/code.
+const (
+	NotFound = code.NotFound
+	Denied   = code.Denied
+	Blocked  = code.Blocked
+	Expired  = code.Expired
+)
+
+// CodeOf is the code of an error that a method returned; 0 = no error.
+func CodeOf(err error) Code { return code.Of(err) }
+
 // TokenProvider returns a token for the user, as the platform's own backend signs it. It
 // is asked before each connection.
 type TokenProvider func(ctx context.Context) (string, error)

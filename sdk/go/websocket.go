@@ -27,6 +27,7 @@ type wsConn struct {
 	conn net.Conn
 	in   *bufio.Reader
 	part []byte // of a fragmented message
+	end  error  // came behind frames that had to be returned first
 
 	mu     sync.Mutex // writes: frames, and the control frames of the reader
 	out    bytes.Buffer
@@ -42,25 +43,31 @@ func dialWebSocket(ctx context.Context, endpoint *url.URL) (Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newWebSocket(conn, in), nil
+}
+
+// newWebSocket takes a connection after the handshake; in has what came behind it, if any.
+func newWebSocket(conn net.Conn, in *bufio.Reader) *wsConn {
 	if in == nil {
 		in = bufio.NewReaderSize(conn, readSize)
 	}
-	return &wsConn{conn: conn, in: in}, nil
+	return &wsConn{conn: conn, in: in}
 }
 
 func (t *wsConn) Read(into []Frame) ([]Frame, error) {
-	for have := len(into); len(into) == have || t.ready(); {
+	for have := len(into); t.end == nil && (len(into) == have || t.ready()); {
 		f, whole, err := t.message()
 		switch {
 		case err != nil && len(into) > have:
-			return into, nil // the error comes again
+			t.end = err
+			return into, nil
 		case err != nil:
-			return into, err
+			t.end = err
 		case whole:
 			into = append(into, f)
 		}
 	}
-	return into, nil
+	return into, t.end
 }
 
 // ready tells that a whole WebSocket frame is in the buffer.
@@ -99,7 +106,8 @@ func (t *wsConn) message() (f Frame, whole bool, err error) {
 	}
 	switch h.OpCode {
 	case ws.OpPing:
-		return f, false, t.control(ws.NewPongFrame(payload))
+		_ = t.control(ws.NewPongFrame(payload)) // if that fails, reading tells why
+		return f, false, nil
 	case ws.OpPong:
 		return f, false, nil
 	case ws.OpClose:
