@@ -330,7 +330,7 @@ func TestDemoSessions(t *testing.T) {
 	if got := w.do("POST", "/demo/session", `{"uid":"bob"}`, "Content-Type", "text/plain"); got.status != 415 {
 		t.Errorf("a form: %d", got.status)
 	}
-	if got := w.do("GET", "/demo", ""); got.status != 200 || !strings.Contains(got.header.Get("Content-Security-Policy"), "script-src 'self'") {
+	if got := w.do("GET", "/demo?left=carol", ""); got.status != 200 || !strings.Contains(got.header.Get("Content-Security-Policy"), "script-src 'self'") {
 		t.Errorf("page: %d %v", got.status, got.header)
 	}
 }

@@ -49,6 +49,9 @@ func (c *call) parse() error {
 			}
 		}
 	}
+	if c.endpoint.page {
+		return nil
+	}
 	if err := c.parseQuery(string(c.x.rc.Request.URI().QueryString())); err != nil {
 		return err
 	}

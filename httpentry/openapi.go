@@ -47,6 +47,7 @@ func (s *Server) document() ([]byte, error) {
 			"description": introduction,
 			"license":     object{"name": "Apache-2.0", "identifier": "Apache-2.0"},
 		},
+		"tags":     tags(s.table),
 		"paths":    paths,
 		"security": []object{{"user": []string{}}, {"app": []string{}}},
 		"components": object{
@@ -58,6 +59,18 @@ func (s *Server) document() ([]byte, error) {
 			},
 		},
 	}, "", " ")
+}
+
+// tags in the order of the table.
+func tags(t table) (out []object) {
+	var seen []string
+	for _, e := range t {
+		if !slices.Contains(seen, e.tag) {
+			seen = append(seen, e.tag)
+			out = append(out, object{"name": e.tag})
+		}
+	}
+	return out
 }
 
 const introduction = `Bodies are protobuf's canonical JSON mapping: 64-bit numbers are strings, bytes are base64, names are lowerCamelCase ` +

@@ -133,11 +133,11 @@ func (s *Server) docRoutes() table {
 func pageRoutes(name, title string, files fs.FS) table {
 	return table{
 		{
-			method: "GET", path: "/" + name, id: name, tag: tagOperation, title: title, public: true, outType: "html",
+			method: "GET", path: "/" + name, id: name, tag: tagOperation, title: title, public: true, page: true, outType: "html",
 			handle: func(_ context.Context, c *call) error { return c.x.file(files, "index.html") },
 		},
 		{
-			method: "GET", path: "/" + name + "/{file}", id: name + "File", tag: tagOperation, title: "File of the page", public: true,
+			method: "GET", path: "/" + name + "/{file}", id: name + "File", tag: tagOperation, title: "File of the page", public: true, page: true,
 			params: []param{pathParam("file", "Name.")}, outType: "file",
 			handle: func(_ context.Context, c *call) error { return c.x.file(files, c.text("file")) },
 		},

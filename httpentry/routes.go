@@ -22,6 +22,7 @@ type endpoint struct {
 	title  string
 	detail string
 	public bool // needs no credential
+	page   bool // a query is for the page itself
 
 	params []param // of the path and of the query
 	in     string  // message of im.proto that the JSON body is; empty = no body

@@ -6,6 +6,9 @@ const el = (tag, props = {}, ...children) => {
   return node;
 };
 
+// prose shows `code` as code.
+const prose = (text = '') => text.split('`').map((part, i) => (i % 2 ? el('code', { textContent: part }) : part));
+
 const spec = await fetch('/v1/openapi.json').then((r) => r.json());
 const resolve = (schema) => (schema?.$ref ? spec.components.schemas[schema.$ref.split('/').pop()] : schema) ?? {};
 const nameOf = (schema) => schema?.$ref?.split('/').pop();
@@ -25,7 +28,7 @@ function fields(schema, seen = []) {
   const table = el('table');
   for (const [key, value] of Object.entries(object.properties ?? {})) {
     const required = object.required?.includes(key) ? ' *' : '';
-    const description = el('td', { textContent: value.description ?? '' });
+    const description = el('td', {}, ...prose(value.description));
     const inner = value.$ref ? value : value.items?.$ref ? value.items : null;
     if (inner && !seen.includes(nameOf(inner)) && nameOf(inner) !== name) {
       const more = el('details', {}, el('summary', { textContent: nameOf(inner) }));
@@ -43,19 +46,19 @@ function fields(schema, seen = []) {
 
 function operation(method, path, op) {
   const body = el('div', { className: 'body' });
-  if (op.description) body.append(el('p', { textContent: op.description }));
+  if (op.description) body.append(el('p', {}, ...prose(op.description)));
   if (op.parameters?.length) {
     body.append(el('h3', { textContent: 'Parameters' }), el('table', {}, ...op.parameters.map((p) => el('tr', {},
       el('th', {}, el('code', { textContent: p.name + (p.required ? ' *' : '') })),
       el('td', { textContent: `${p.in}, ${typeOf(p.schema)}${p.schema.maximum ? ` ≤ ${p.schema.maximum}` : ''}` }),
-      el('td', { textContent: p.description ?? '' })))));
+      el('td', {}, ...prose(p.description))))));
   }
   const input = op.requestBody?.content?.['application/json']?.schema;
   if (input) body.append(el('h3', { textContent: `Body${op.requestBody.required ? '' : ' (may be missing)'}` }), fields(input));
   body.append(el('h3', { textContent: 'Answers' }));
   for (const [status, answer] of Object.entries(op.responses)) {
     const schema = Object.values(answer.content ?? {})[0]?.schema;
-    body.append(el('p', {}, el('strong', { textContent: status }), ' ', answer.description));
+    body.append(el('p', {}, el('strong', { textContent: status }), ' ', ...prose(answer.description)));
     if (status === '200' && schema && (schema.$ref || schema.properties)) body.append(fields(schema));
   }
   return el('details', { id: op.operationId },
@@ -70,7 +73,7 @@ const about = document.getElementById('about');
 about.textContent = `${spec.info.version} — ${spec.info.description}\n`;
 about.append(el('a', { href: '/v1/openapi.json', textContent: 'The OpenAPI document' }));
 
-const byTag = new Map();
+const byTag = new Map(spec.tags.map((tag) => [tag.name, []]));
 for (const [path, item] of Object.entries(spec.paths)) {
   for (const [method, op] of Object.entries(item)) {
     const tag = op.tags[0];
