@@ -272,7 +272,7 @@ func (p *plan) appendWhole(it *item, c *conversation, e *entry, apply func(*conv
 			t.row.PeerReadSeq = max(t.row.PeerReadSeq, read.seq)
 		}
 		if s == e.side {
-			it.out.row = m
+			it.out.row, it.out.moved = m, true
 		}
 	}
 	return nil

@@ -57,6 +57,7 @@ type outcome struct {
 	row       *member // whose version and row to tell
 	tellRow   bool    // tell the row itself too
 	epoch     uint64  // of the user of row
+	moved     bool    // this item moved row
 	login     *tier.LoggedIn
 	order     *tier.FanOutOrder // two-stage: what to fan out
 	conv      string            // read, with an order: its conversation

@@ -50,6 +50,7 @@ func (p *plan) readOwn(it *item, m *member, at position) error {
 	t, err := p.move(m, it.from, it.homeOf(m.user.key.ID))
 	if err == nil {
 		raiseRead(&t.row, at, m.side)
+		it.out.moved = true
 	}
 	return err
 }
@@ -137,6 +138,7 @@ func (p *plan) settings(it *item, s *tier.SettingsMark) error {
 	t, err := p.move(m, it.from, it.from.boot)
 	if err == nil {
 		t.row.Pinned, t.row.Muted, t.row.Hidden, t.row.Remark = row.Pinned, row.Muted, row.Hidden, row.Remark
+		it.out.moved = true
 	}
 	return err
 }

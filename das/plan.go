@@ -382,6 +382,7 @@ func (p *plan) move(m *member, from *caller, owner string) (*memberTx, error) {
 		if t := m.tx; t.from.boot != t.owner && from.boot == t.owner {
 			t.from = from // its home is among the callers: tell it there
 		}
+		m.tx.moves++
 		return m.tx, nil
 	}
 	if err := p.fence(u.bucket); err != nil {
@@ -393,7 +394,7 @@ func (p *plan) move(m *member, from *caller, owner string) (*memberTx, error) {
 	}
 	u.next++
 	t := p.memberTxs.get()
-	t.row, t.from, t.owner = m.row, from, owner
+	t.row, t.from, t.owner, t.moves = m.row, from, owner, 1
 	t.row.Version, t.row.UpdatedMS = u.next, p.ms
 	m.tx = t
 	p.moved = append(p.moved, m)

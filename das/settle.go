@@ -100,7 +100,7 @@ func (p *plan) outcome(it *item) *tier.Settled {
 	s.Login, s.Epoch = out.login, out.epoch
 	if m := out.row; m != nil {
 		s.Epoch = p.w.epochs[m.user.bucket]
-		s.Version, s.LastSeq = m.row.Version, m.row.LastSeq
+		s.Version, s.LastSeq, s.Moved = m.row.Version, m.row.LastSeq, out.moved
 		if out.tellRow {
 			s.Row = tellRow(new(im.Conversation), m)
 		}
@@ -139,7 +139,7 @@ func (p *plan) changeOf(m *member) *tier.Change {
 	shard, n := toldN(m.tx.n)
 	c.change = tier.Change{
 		Tenant: m.user.key.Tenant, Uid: m.user.key.ID, Epoch: p.w.epochs[m.user.bucket],
-		Row: tellRow(&c.row, m), Owner: m.tx.owner, Deliver: n, Shard: shard, Entries: m.tx.of,
+		Row: tellRow(&c.row, m), Owner: m.tx.owner, Deliver: n, Shard: shard, Entries: m.tx.of, Moves: m.tx.moves,
 	}
 	if m.tx.conv != nil {
 		c.row.Messages = m.tx.conv.tellEntries()

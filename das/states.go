@@ -139,6 +139,7 @@ type memberTx struct {
 	conv  *conversation // whose new entries come with the change; nil = none
 	n     uint64        // of the delivery row
 	of    uint32        // entries of the delivery row
+	moves uint32        // items that moved it
 }
 
 func (t *memberTx) reset() { *t = memberTx{} }

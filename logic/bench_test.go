@@ -54,10 +54,10 @@ func (d *benchDas) Submit(_ context.Context, b *tier.SubmitBatch) (*tier.SubmitR
 			v := d.version[uid] + 1
 			d.version[uid] = v
 			if uid == a.Sender {
-				r.settled = tier.Settled{Id: it.Id, Append: &r.appended, Epoch: 1, Version: v, LastSeq: d.seq}
+				r.settled = tier.Settled{Id: it.Id, Append: &r.appended, Epoch: 1, Version: v, LastSeq: d.seq, Moved: true}
 			}
 			r.rows[i] = im.Conversation{Conv: a.Conv, Version: v, LastSeq: d.seq, Unread: 1, Messages: r.list[:], Peer: id.Peer(uid)}
-			r.changes[i] = tier.Change{Tenant: it.Tenant, Uid: uid, Epoch: 1, Row: &r.rows[i], Owner: b.Boot, Deliver: d.seq, Entries: uint32(2 * len(b.Items))}
+			r.changes[i] = tier.Change{Tenant: it.Tenant, Uid: uid, Epoch: 1, Row: &r.rows[i], Owner: b.Boot, Deliver: d.seq, Entries: uint32(2 * len(b.Items)), Moves: 1}
 			out.Changes = append(out.Changes, &r.changes[i])
 		}
 		out.Items = append(out.Items, &r.settled)

@@ -226,7 +226,7 @@ func (c *commit) append(it *tier.Submit) *tier.Settled {
 		if uid != a.Sender {
 			ch.Row.Unread++
 		} else {
-			s.Epoch, s.Version, s.LastSeq = 1, ch.Row.Version, m.Seq
+			s.Epoch, s.Version, s.LastSeq, s.Moved = 1, ch.Row.Version, m.Seq, true
 		}
 	}
 	return s
@@ -289,7 +289,7 @@ func (c *commit) read(it *tier.Submit) *tier.Settled {
 	id, _ := conv.Parse(r.Conv)
 	ch := c.move(it.Tenant, r.Uid, r.Conv, c.boot)
 	ch.Row.ReadSeq, ch.Row.Unread = r.Seq, 0
-	s := &tier.Settled{Epoch: 1, Version: ch.Row.Version, LastSeq: ch.Row.LastSeq, Row: ch.Row}
+	s := &tier.Settled{Epoch: 1, Version: ch.Row.Version, LastSeq: ch.Row.LastSeq, Row: ch.Row, Moved: true}
 	peer := id.Peer(r.Uid)
 	if c.d.twoStage {
 		s.Append = &tier.Appended{Conv: r.Conv, Order: c.order(it.Tenant, []*tier.FanOut{{Uid: peer, Conv: r.Conv, PeerReadSeq: r.Seq}})}
@@ -302,7 +302,7 @@ func (c *commit) read(it *tier.Submit) *tier.Settled {
 func (c *commit) settings(it *tier.Submit) *tier.Settled {
 	ch := c.move(it.Tenant, it.Settings.Uid, it.Settings.Settings.Conv, c.boot)
 	ch.Row.Pinned, ch.Row.Remark = it.Settings.Settings.Pinned, it.Settings.Settings.Remark
-	return &tier.Settled{Epoch: 1, Version: ch.Row.Version, LastSeq: ch.Row.LastSeq, Row: ch.Row}
+	return &tier.Settled{Epoch: 1, Version: ch.Row.Version, LastSeq: ch.Row.LastSeq, Row: ch.Row, Moved: true}
 }
 
 func (c *commit) login(it *tier.Submit) *tier.Settled {
@@ -339,6 +339,7 @@ func (c *commit) login(it *tier.Submit) *tier.Settled {
 func (c *commit) move(tenant, uid, name, owner string) *tier.Change {
 	key := tenant + "/" + uid + " " + name
 	if ch := c.moved[key]; ch != nil {
+		ch.Moves++
 		return ch
 	}
 	u := c.d.user(tenant, uid)
@@ -352,7 +353,7 @@ func (c *commit) move(tenant, uid, name, owner string) *tier.Change {
 	if c.owners[owner] == 0 {
 		c.owners[owner] = c.d.number("d" + owner)
 	}
-	ch := &tier.Change{Tenant: tenant, Uid: uid, Epoch: 1, Row: row, Owner: owner, Deliver: c.owners[owner], Shard: c.d.shard}
+	ch := &tier.Change{Tenant: tenant, Uid: uid, Epoch: 1, Row: row, Owner: owner, Deliver: c.owners[owner], Shard: c.d.shard, Moves: 1}
 	c.moved[key] = ch
 	c.inOrder = append(c.inOrder, ch)
 	return ch

@@ -43,7 +43,7 @@ func (l *Logic) modify(r *request, req *im.Modify, kind im.Kind) error {
 	if err := l.admit(); err != nil {
 		return err
 	}
-	c := &call{request: r, conv: name, messages: 1, reply: sendAck}
+	c := &call{request: r, conv: name, reply: sendAck}
 	c.msg = tier.Append{
 		Conv: name, Sender: sender, ClientMsgId: req.ClientMsgId, Attempt: req.Attempt,
 		Kind: kind, Text: req.Text, Data: req.Data, TargetSeq: req.Seq,
@@ -96,7 +96,7 @@ func (l *Logic) block(_ context.Context, r *request, req *im.Block) (message, er
 	if err != nil {
 		return nil, err
 	}
-	c := &call{request: r, conv: name, messages: 1, reply: blockAck}
+	c := &call{request: r, conv: name, reply: blockAck}
 	c.msg = tier.Append{
 		Conv: name, Sender: r.up.Uid, ClientMsgId: req.ClientMsgId, Attempt: attempt, Kind: kind, Peer: req.Uid,
 	}

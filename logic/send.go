@@ -18,8 +18,6 @@ type call struct {
 	write
 	*request
 	conv string
-	// messages it adds to the conversation: 1 for an append, 0 otherwise.
-	messages int
 	// reply makes the answer of a committed write. carries: it may name the user's version,
 	// because the device then needs no push of that change.
 	reply func(c *call, s *tier.Settled, carries bool) message
@@ -60,7 +58,7 @@ func (l *Logic) send(_ context.Context, r *request, req *im.Send) (message, erro
 	if err != nil {
 		return nil, err
 	}
-	c := &call{request: r, conv: name, messages: 1, reply: sendAck, displayed: req.DisplayedSeq}
+	c := &call{request: r, conv: name, reply: sendAck, displayed: req.DisplayedSeq}
 	c.msg = tier.Append{
 		Conv: name, Sender: sender, ClientMsgId: req.ClientMsgId, Attempt: req.Attempt, After: req.After,
 		Kind: kind, Text: req.Text, Data: req.Data, DisplayedSeq: req.DisplayedSeq,

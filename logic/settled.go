@@ -90,11 +90,11 @@ type causeKey struct {
 
 // cause is what of a batch led to one change.
 type cause struct {
-	calls    *call // of the user himself, newest first
-	settled  *tier.Settled
-	mixed    bool // by several of his devices
-	messages int  // that the calls added
-	fans     []*fanOut
+	calls   *call // of the user himself, newest first
+	settled *tier.Settled
+	mixed   bool   // by several of his devices
+	moves   uint32 // how many of the calls moved the row
+	fans    []*fanOut
 }
 
 // causes of one SettledBatch.
@@ -106,17 +106,10 @@ func (m causes) add(key causeKey, c *call, s *tier.Settled) {
 	if k.calls != nil && k.calls.device() != c.device() {
 		k.mixed = true
 	}
-	c.next, k.calls = k.calls, c
-	k.messages += c.fresh(s)
-	m[key] = k
-}
-
-// fresh is how many messages the call has just added: none when it only repeated.
-func (c *call) fresh(s *tier.Settled) int {
-	if s.Append != nil && s.Append.Duplicate {
-		return 0
+	if c.next, k.calls = k.calls, c; s.Moved {
+		k.moves++
 	}
-	return c.messages
+	m[key] = k
 }
 
 func (m causes) addFanOut(key causeKey, f *fanOut, s *tier.Settled) {
@@ -126,10 +119,10 @@ func (m causes) addFanOut(key causeKey, f *fanOut, s *tier.Settled) {
 }
 
 // explain answers the calls that led to a change, in its place in the order of versions,
-// and says which device needs no push of it: the one whose calls are all there is in it.
-// A change with messages by others must reach that device too, and then brings the
-// version itself: an ack that moved the cursor would hide them (R11). Nil: the change is
-// pushed later.
+// and says which device needs no push of it: the one whose calls are all that moved the
+// row. A change that others had a part in (their messages, how far they have read) must
+// reach that device too, and then brings the version itself: an ack that moved the cursor
+// would hide it (R11). Nil: the change is pushed later.
 func (l *Logic) explain(causes causes, c *tier.Change) *tier.Change {
 	key := causeKey{c.Tenant, c.Uid, c.Row.Conv, c.Row.Version}
 	k, ok := causes[key]
@@ -138,7 +131,7 @@ func (l *Logic) explain(causes causes, c *tier.Change) *tier.Change {
 	}
 	delete(causes, key)
 	if k.calls != nil {
-		alone := !k.mixed && len(c.Row.Messages) == k.messages
+		alone := !k.mixed && k.moves > 0 && k.moves == c.Moves
 		if alone {
 			c.SkipDevice = k.calls.device()
 		}
@@ -186,11 +179,12 @@ func withMessages(c *tier.Change, fans []*fanOut) *tier.Change {
 	return &change
 }
 
-// leftovers answers calls whose change did not come with them, and brings level the users
+// leftovers answers calls whose change did not come with them: if one comes, it brings
+// the version. It also brings level the users
 // whose fan-out moved nothing: it was done before, perhaps without a push.
 func (l *Logic) leftovers(causes causes) {
 	for _, k := range causes {
-		l.finishAll(k.calls, true)
+		l.finishAll(k.calls, false)
 		for _, f := range k.fans {
 			l.bringLevel(f, k.settled)
 		}

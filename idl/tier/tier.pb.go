@@ -1484,7 +1484,8 @@ type Settled struct {
 	Version      uint64           `protobuf:"varint,7,opt,name=version" json:"version,omitempty"`
 	LastSeq      uint64           `protobuf:"varint,8,opt,name=last_seq" json:"last_seq,omitempty"` // of the conversation at that version
 	Login        *LoggedIn        `protobuf:"bytes,9,opt,name=login" json:"login,omitempty"`
-	Row          *im.Conversation `protobuf:"bytes,10,opt,name=row" json:"row,omitempty"` // read, settings
+	Row          *im.Conversation `protobuf:"bytes,10,opt,name=row" json:"row,omitempty"`      // read, settings
+	Moved        bool             `protobuf:"varint,11,opt,name=moved" json:"moved,omitempty"` // this item moved the row that version names; false: it was so already
 }
 
 func (x *Settled) Reset() { *x = Settled{} }
@@ -1561,6 +1562,13 @@ func (x *Settled) GetRow() *im.Conversation {
 		return x.Row
 	}
 	return nil
+}
+
+func (x *Settled) GetMoved() bool {
+	if x != nil {
+		return x.Moved
+	}
+	return false
 }
 
 type Appended struct {
@@ -1722,6 +1730,7 @@ type Change struct {
 	SkipDevice string           `protobuf:"bytes,7,opt,name=skip_device" json:"skip_device,omitempty"` // the device that caused it learns by its own answer
 	Shard      uint32           `protobuf:"varint,8,opt,name=shard" json:"shard,omitempty"`
 	Entries    uint32           `protobuf:"varint,9,opt,name=entries" json:"entries,omitempty"` // how many changes the delivery row holds in all: its home ends it only when it has seen so many. 0 = not told
+	Moves      uint32           `protobuf:"varint,10,opt,name=moves" json:"moves,omitempty"`    // how many items of the commit moved this row: a device whose own they all are needs no push. 0 = not told
 }
 
 func (x *Change) Reset() { *x = Change{} }
@@ -1789,6 +1798,13 @@ func (x *Change) GetShard() uint32 {
 func (x *Change) GetEntries() uint32 {
 	if x != nil {
 		return x.Entries
+	}
+	return 0
+}
+
+func (x *Change) GetMoves() uint32 {
+	if x != nil {
+		return x.Moves
 	}
 	return 0
 }
