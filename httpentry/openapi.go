@@ -76,9 +76,9 @@ func tags(t table) (out []object) {
 const introduction = `Bodies are protobuf's canonical JSON mapping: 64-bit numbers are strings, bytes are base64, names are lowerCamelCase ` +
 	`(snake_case is understood too). Unknown fields and query parameters are errors.
 
-**As a user:** Authorization: Bearer with the user's JWT.
+As a user: Authorization: Bearer with the user's JWT.
 
-**As a server-side caller:** X-Hongyan-App, X-Hongyan-Timestamp (Unix seconds), X-Hongyan-Nonce (8-64 characters, used once), ` +
+As a server-side caller: X-Hongyan-App, X-Hongyan-Timestamp (Unix seconds), X-Hongyan-Nonce (8-64 characters, used once), ` +
 	`X-Hongyan-Tenant (where the app has several), X-Hongyan-On-Behalf-Of (the user), X-Hongyan-Signature = hex(HMAC-SHA256(key, s)), ` +
 	`where s is, joined by line feeds: timestamp, nonce, method, request target as sent, tenant, on-behalf-of, Idempotency-Key, ` +
 	`hex(SHA-256(body)); a header that is not sent is an empty line.

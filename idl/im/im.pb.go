@@ -720,8 +720,8 @@ type Send struct {
 	ClientMsgId   string `protobuf:"bytes,1,opt,name=client_msg_id" json:"client_msg_id,omitempty"` // UUIDv7, kept by the client until the ack
 	Attempt       uint32 `protobuf:"varint,2,opt,name=attempt" json:"attempt,omitempty"`            // from 1; 0 = unknown: looked up like a repeat
 	After         string `protobuf:"bytes,3,opt,name=after" json:"after,omitempty"`                 // client_msg_id of the nearest earlier unacked message to this conversation
-	Conv          string `protobuf:"bytes,4,opt,name=conv" json:"conv,omitempty"`                   // or
-	To            string `protobuf:"bytes,5,opt,name=to" json:"to,omitempty"`                       // the peer's uid
+	Conv          string `protobuf:"bytes,4,opt,name=conv" json:"conv,omitempty"`                   // the conversation; or
+	To            string `protobuf:"bytes,5,opt,name=to" json:"to,omitempty"`                       // the peer's uid: his private conversation
 	Kind          Kind   `protobuf:"varint,6,opt,name=kind" json:"kind,omitempty"`
 	Text          string `protobuf:"bytes,7,opt,name=text" json:"text,omitempty"`
 	Data          []byte `protobuf:"bytes,8,opt,name=data" json:"data,omitempty"`
