@@ -28,8 +28,8 @@ unit: ## package tests, with the race detector where a C compiler is at hand
 sim: ## the simulated cluster: SEEDS=1000 FROM=1; a failing seed prints how to run it again
 	HONGYAN_SIM_SEEDS=$(SEEDS) HONGYAN_SIM_FROM=$(FROM) $(GO) test ./tests/sim/... -timeout 0
 
-e2e: build ## end to end: real sockets, real processes, kill -9, a real browser where there is one
-	$(GO) test -count=1 -timeout 20m ./tests/e2e/... ./tests/browser/...
+e2e: build ## end to end: real sockets, real processes, kill -9, the examples of docs, a real browser where there is one
+	$(GO) test -count=1 -timeout 20m ./tests/e2e/... ./tests/docs/... ./tests/browser/...
 
 check: lint gen-check ## what the gate checks beside the tests
 

@@ -1,0 +1,251 @@
+package arch
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const root = "../.."
+
+func page(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(path.Join(root, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// testsOf finds all test functions of the tree, as "das.TestR01...": folder and name; and
+// the cases of the suite for stores, as "storetest.R01...".
+func testsOf(t *testing.T) []string {
+	t.Helper()
+	declaration := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
+	var names []string
+	if err := fs.WalkDir(os.DirFS(root), ".", func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() && elsewhere.MatchString(file) {
+			return fs.SkipDir
+		}
+		if !strings.HasSuffix(file, "_test.go") {
+			return nil
+		}
+		for _, m := range declaration.FindAllStringSubmatch(page(t, file), -1) {
+			names = append(names, path.Dir(file)+"."+m[1])
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`\{"(\w+)", test`).FindAllStringSubmatch(page(t, "das/store/storetest/storetest.go"), -1) {
+		names = append(names, "storetest."+m[1])
+	}
+	return names
+}
+
+// section is a heading of a page that begins with an id, and the text below it.
+type section struct{ id, text string }
+
+func sections(text, id string) []section {
+	heading := regexp.MustCompile(`(?m)^#+ .*$`)
+	starts := regexp.MustCompile(`^#+ (` + id + `)\b`)
+	var out []section
+	at := heading.FindAllStringIndex(text, -1)
+	for i, h := range at {
+		m := starts.FindStringSubmatch(text[h[0]:h[1]])
+		if m == nil {
+			continue
+		}
+		end := len(text)
+		if i+1 < len(at) {
+			end = at[i+1][0]
+		}
+		out = append(out, section{m[1], text[h[1]:end]})
+	}
+	return out
+}
+
+var named = regexp.MustCompile("`([a-z0-9/_]+\\.(?:Test|Fuzz)\\w+|storetest\\.\\w+)`")
+
+// namedTests are the tests that a text names, as "folder.TestName".
+func namedTests(text string) []string {
+	var out []string
+	for _, m := range named.FindAllStringSubmatch(text, -1) {
+		out = append(out, m[1])
+	}
+	return out
+}
+
+// TestRulesHaveTheirTests: docs/races.md tells all thirty rules, the tests it names exist,
+// and every rule that is held has a test with its id in the name.
+func TestRulesHaveTheirTests(t *testing.T) {
+	all := testsOf(t)
+	rules := sections(page(t, "docs/races.md"), `R\d\d`)
+	var ids []string
+	for _, r := range rules {
+		ids = append(ids, r.id)
+		names := namedTests(r.text)
+		for _, n := range names {
+			if !slices.Contains(all, n) {
+				t.Errorf("%s names %s, which does not exist", r.id, n)
+			}
+		}
+		held := strings.Contains(r.text, "**Held.**")
+		if !held && !strings.Contains(r.text, "**With ") {
+			t.Errorf("%s says neither that it is held nor with what it comes", r.id)
+		}
+		own := func(name string) bool { return strings.Contains(path.Ext(name), r.id) }
+		if held && !slices.ContainsFunc(names, own) {
+			t.Errorf("%s is held, but the page names no test with its id", r.id)
+		}
+	}
+	var want []string
+	for n := range 30 {
+		want = append(want, fmt.Sprintf("R%02d", n+1))
+	}
+	slices.Sort(ids)
+	if !slices.Equal(ids, want) {
+		t.Errorf("the page tells %v", ids)
+	}
+}
+
+// TestDocsNameWhatExists: links between pages resolve, and what stands in code as the path
+// of a file is one.
+func TestDocsNameWhatExists(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	file := regexp.MustCompile("`([A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)+\\.(?:go|proto|md|sh|tsv))`")
+	anchor := regexp.MustCompile(`(?m)^#+ (.*)$`)
+	pages, err := fs.Glob(os.DirFS(root), "docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	decisions, err := fs.Glob(os.DirFS(root), "docs/*/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range slices.Concat(pages, decisions, []string{"README.md", "CONTRIBUTING.md"}) {
+		text := page(t, name)
+		for _, m := range link.FindAllStringSubmatch(text, -1) {
+			to, place, _ := strings.Cut(m[1], "#")
+			if strings.Contains(to, "://") {
+				continue
+			}
+			target := name
+			if to != "" {
+				target = path.Join(path.Dir(name), to)
+			}
+			if _, err := os.Stat(path.Join(root, target)); err != nil {
+				t.Errorf("%s links to %s: %v", name, m[1], err)
+				continue
+			}
+			if place == "" {
+				continue
+			}
+			headings := anchor.FindAllStringSubmatch(page(t, target), -1)
+			if !slices.ContainsFunc(headings, func(h []string) bool { return slug(h[1]) == place }) {
+				t.Errorf("%s links to %s, a heading that is not there", name, m[1])
+			}
+		}
+		for _, m := range file.FindAllStringSubmatch(text, -1) {
+			_, below := os.Stat(path.Join(root, m[1]))
+			_, beside := os.Stat(path.Join(root, path.Dir(name), m[1]))
+			if below != nil && beside != nil {
+				t.Errorf("%s speaks of %s, which is no file", name, m[1])
+			}
+		}
+	}
+}
+
+// slug is how a heading is linked to.
+func slug(heading string) string {
+	heading = strings.ToLower(strings.ReplaceAll(heading, " ", "-"))
+	return regexp.MustCompile(`[^\p{L}\p{N}_-]`).ReplaceAllString(heading, "")
+}
+
+// TestPagesNameTestsThatExist: a page that names a test as "folder.TestName" names one.
+func TestPagesNameTestsThatExist(t *testing.T) {
+	all := testsOf(t)
+	pages, err := fs.Glob(os.DirFS(root), "docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range pages {
+		for _, n := range namedTests(page(t, name)) {
+			if !slices.Contains(all, n) {
+				t.Errorf("%s names %s, which does not exist", name, n)
+			}
+		}
+	}
+}
+
+// TestRulesSayWhereTheyLive: "file.go (name, name)" on docs/races.md names functions,
+// methods or fields of that file. Words with spaces are prose.
+func TestRulesSayWhereTheyLive(t *testing.T) {
+	place := regexp.MustCompile("`([a-z0-9_/]+\\.go)` \\(([^)]+)\\)")
+	found := place.FindAllStringSubmatch(page(t, "docs/races.md"), -1)
+	if len(found) == 0 {
+		t.Fatal("the page says nowhere where a rule lives")
+	}
+	for _, m := range found {
+		source := page(t, m[1])
+		for _, name := range strings.Split(m[2], ", ") {
+			if strings.Contains(name, " ") {
+				continue
+			}
+			name = name[strings.LastIndex(name, ".")+1:]
+			if !regexp.MustCompile(`\b` + name + `\b`).MatchString(source) {
+				t.Errorf("docs/races.md: %s has no %s", m[1], name)
+			}
+		}
+	}
+}
+
+// TestHTTPPageTellsEveryRoute: docs/http-api.md has a heading for each row of httpentry's
+// route table, and none for what is not there. Files of pages are no interface.
+func TestHTTPPageTellsEveryRoute(t *testing.T) {
+	row := regexp.MustCompile(`method: "(\w+)", path: (?:"([^"]+)"|(\w+)),`)
+	constant := regexp.MustCompile(`(\w+)\s+= "(/[^"]*)"`)
+	files, err := fs.Glob(os.DirFS(root), "httpentry/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	constants := map[string]string{}
+	var rows [][]string
+	for _, f := range files {
+		if strings.HasSuffix(f, "_test.go") {
+			continue
+		}
+		source := page(t, f)
+		rows = append(rows, row.FindAllStringSubmatch(source, -1)...)
+		for _, c := range constant.FindAllStringSubmatch(source, -1) {
+			constants[c[1]] = c[2]
+		}
+	}
+	for _, r := range rows {
+		want = append(want, r[1]+" "+r[2]+constants[r[3]])
+	}
+	if len(want) < 20 {
+		t.Fatalf("only %d routes found in httpentry: has the table another form?", len(want))
+	}
+	text := page(t, "docs/http-api.md")
+	var got []string
+	for _, h := range regexp.MustCompile(`(?m)^### ([A-Z]+ /.*)$`).FindAllStringSubmatch(text, -1) {
+		got = append(got, h[1])
+	}
+	for _, r := range want {
+		if !slices.Contains(got, r) {
+			t.Errorf("docs/http-api.md does not tell %s", r)
+		}
+	}
+	for _, r := range got {
+		if !slices.Contains(want, r) {
+			t.Errorf("docs/http-api.md tells %s, which is no route", r)
+		}
+	}
+}
