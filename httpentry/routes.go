@@ -37,7 +37,6 @@ type endpoint struct {
 	build  func(*call) (message, error)
 	handle func(context.Context, *call) error
 
-	status  int    // of a good answer; 0 = 200
 	outType string // content type of an answer that is not JSON of out
 }
 

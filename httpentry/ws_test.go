@@ -76,10 +76,19 @@ func (c *wsClient) message(op ws.OpCode, payload []byte) {
 	}
 }
 
+// readFrame reads one frame of the server.
+func readFrame(r io.Reader) (f ws.Frame, err error) {
+	if f.Header, err = ws.ReadHeader(r); err == nil {
+		f.Payload = make([]byte, f.Header.Length)
+		_, err = io.ReadFull(r, f.Payload)
+	}
+	return f, err
+}
+
 // next reads the payload of the next frame, which must be op.
 func (c *wsClient) next(op ws.OpCode) []byte {
 	c.t.Helper()
-	f, err := ws.ReadFrame(c.r)
+	f, err := readFrame(c.r)
 	if err != nil {
 		c.t.Fatalf("no frame: %v", err)
 	}
@@ -93,7 +102,7 @@ func (c *wsClient) next(op ws.OpCode) []byte {
 func (c *wsClient) wantClose(status int) {
 	c.t.Helper()
 	for {
-		f, err := ws.ReadFrame(c.r)
+		f, err := readFrame(c.r)
 		if err != nil {
 			c.t.Fatalf("no close frame: %v", err)
 		}
@@ -300,7 +309,7 @@ func TestFramesBehindTheHandshakeAreNotLost(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f, err := ws.ReadFrame(p.r)
+	f, err := readFrame(p.r)
 	if err != nil || !strings.Contains(string(f.Payload), "alice") {
 		t.Fatalf("%q, %v", f.Payload, err)
 	}
