@@ -53,7 +53,7 @@ func (p *plan) append(it *item, a *tier.Append) error {
 // and filled anew by each plan.
 func (it *item) fresh(p *plan, c *conversation, side int, key, body uint64) *entry {
 	if it.new == nil {
-		it.new = new(entry)
+		it.new = p.w.entries.next()
 	}
 	a := it.req.Append
 	*it.new = entry{key: key, side: side, stored: store.Message{
@@ -162,7 +162,7 @@ func (p *plan) follows(c *conversation, a *tier.Append) error {
 		if found != nil || err != nil {
 			return err
 		}
-		if err := p.confirmBucket(c.bucket); err != nil {
+		if err := p.confirmConv(c); err != nil {
 			return err
 		}
 	}
@@ -222,9 +222,9 @@ func (p *plan) take(c *conversation, e *entry, apply func(*convTx)) {
 	t.seq++
 	if countable(e.stored.Kind) {
 		t.ord++
-		t.own[e.side]++
+		t.position.own[e.side]++
 	}
-	e.stored.Seq, e.stored.Ord, e.stored.OwnOrd = t.seq, t.ord, t.own[e.side]
+	e.stored.Seq, e.stored.Ord, e.stored.OwnOrd = t.seq, t.ord, t.position.own[e.side]
 	t.entries = append(t.entries, e)
 	if apply != nil {
 		apply(t)

@@ -16,7 +16,7 @@ func (p *plan) build() error {
 		if len(c.tx.entries) == 0 {
 			continue
 		}
-		b.Convs = append(b.Convs, store.ConvMove{Key: c.key, From: c.head.seq, To: c.row(c.tx.position, c.tx.flags)})
+		b.Convs = append(b.Convs, store.ConvMove{Key: c.key, From: c.head.seq, To: c.row()})
 		for _, e := range c.tx.entries {
 			b.Messages = append(b.Messages, &e.stored)
 		}

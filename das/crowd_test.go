@@ -18,7 +18,7 @@ import (
 	"hongyan/idl/tier"
 )
 
-var crowdSeeds = flag.Int("crowd", 25, "seeds of TestCrowd")
+var crowdSeeds = flag.Int("crowd", 12, "seeds of TestCrowd")
 
 // A crowd of users sends through several das over one store that loses commits and answers
 // and is slow, while das restart and any of them is asked for any key. Afterwards nothing
@@ -26,8 +26,10 @@ var crowdSeeds = flag.Int("crowd", 25, "seeds of TestCrowd")
 // counts and what a device learned by SYNC agree with the logs.
 func TestCrowd(t *testing.T) {
 	for seed := range uint64(*crowdSeeds) {
-		t.Run(fmt.Sprintf("two-stage/%d", seed), func(t *testing.T) { runCrowd(t, seed, 3) })
-		t.Run(fmt.Sprintf("one-commit/%d", seed), func(t *testing.T) { runCrowd(t, seed, 1) })
+		t.Run(fmt.Sprintf("two-stage/%d", seed), func(t *testing.T) { runCrowd(t, seed, 3, FormAuto) })
+		t.Run(fmt.Sprintf("one-commit/%d", seed), func(t *testing.T) { runCrowd(t, seed, 1, FormAuto) })
+		t.Run(fmt.Sprintf("one-commit by three/%d", seed), func(t *testing.T) { runCrowd(t, seed, 3, FormOneCommit) })
+		t.Run(fmt.Sprintf("two-stage by one/%d", seed), func(t *testing.T) { runCrowd(t, seed, 1, FormTwoStage) })
 	}
 }
 
@@ -41,7 +43,7 @@ type crowd struct {
 	acked map[string]map[string]uint64
 }
 
-func runCrowd(t *testing.T, seed uint64, n int) {
+func runCrowd(t *testing.T, seed uint64, n int, form Form) {
 	c := &crowd{rng: rand.New(rand.NewPCG(seed, 7)), acked: make(map[string]map[string]uint64)}
 	opt := memory.Options{Exclusive: n == 1, Strict: true}
 	opt.BeforeCommit = func(*store.Batch) error { return c.trouble() }
@@ -49,7 +51,7 @@ func runCrowd(t *testing.T, seed uint64, n int) {
 	inBed(t, memory.New(opt), func(t *testing.T, b *bed) {
 		c.bed = b
 		b.cfg.Cache = CacheConfig{Conversations: 3, Users: 4, Members: 5}
-		b.cfg.Commit.Items = 4
+		b.cfg.Commit.Items, b.cfg.Form = 4, form
 		for i := range n {
 			d, stop := b.startStoppable(i)
 			c.das, c.stop = append(c.das, d), append(c.stop, stop)

@@ -1,6 +1,7 @@
 package das
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -77,7 +78,7 @@ func (p *plan) login(it *item, l *tier.Login) error {
 	}
 	slot, replaced, err := s.place(l, now, p.w.das.cfg.Session.FreeAfter.Milliseconds())
 	if err != nil {
-		return err
+		return cmp.Or(p.confirmBucket(bucket), err)
 	}
 	for _, r := range replaced {
 		s.put(store.Session{Class: r.Class, Slot: r.Slot, Epoch: r.Epoch, SeenMS: r.SeenMS})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"hongyan/das/store"
@@ -24,9 +25,10 @@ type plan struct {
 	view   store.View    // opened at the first read
 	clock  int64         // of the store; 0 = not asked
 
-	batch  store.Batch
-	items  []*item
-	fences fences // of the buckets that are written
+	batch   store.Batch
+	items   []*item
+	failing *item  // the one being decided when an error came up
+	fences  fences // of the buckets that are written
 
 	convs    []*conversation
 	users    []*user
@@ -68,6 +70,7 @@ func (p *plan) begin(ctx context.Context, items []*item) {
 	p.at = p.w.das.since()
 	p.ms = time.Now().UnixMilli()
 	p.clock = 0
+	p.failing = nil
 }
 
 // decide plans every item in order. An error means that nothing may be committed: errStale
@@ -84,6 +87,7 @@ func (p *plan) decide() error {
 				it.denyErr(e)
 				continue
 			}
+			p.failing = it
 			return err
 		}
 	}
@@ -195,6 +199,16 @@ func (f *fences) clear() {
 	f.list = f.list[:0]
 }
 
+// keep copies a key that is to be remembered: requests alias receive buffers.
+func (w *writer) keep(k store.Key) store.Key {
+	tenant, ok := w.tenants[k.Tenant]
+	if !ok {
+		tenant = strings.Clone(k.Tenant)
+		w.tenants[tenant] = tenant
+	}
+	return store.Key{Tenant: tenant, ID: strings.Clone(k.ID)}
+}
+
 func bucketOf(k store.Key) uint32 { return route.Bucket(route.Hash(k.Tenant, k.ID)) }
 
 // conversation returns what is remembered of a log, read if need be.
@@ -218,16 +232,15 @@ func (p *plan) conversation(k store.Key) (*conversation, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the head of %q: %w", k.ID, err)
 	}
-	k = k.Clone()
-	id, _ = conv.Parse(k.ID) // once more, so that its parts live in the clone
-	c := &conversation{key: k, id: id, bucket: bucket, own: make(map[string]uint64, 2)}
+	k = p.w.keep(k)
+	id, _ = conv.Parse(k.ID) // once more, so that its parts live in the copy
+	c := p.w.convs.put(k)
+	c.key, c.id, c.bucket, c.plan = k, id, bucket, p.number
 	c.load(head)
-	c.plan = p.number
 	c.recent = recent{last: head.Seq, since: p.at}
 	if head.Seq == 0 {
 		c.recent.since = forever
 	}
-	p.w.convs.put(k, c, &c.cached)
 	p.w.das.metrics.loaded(cacheConversations)
 	return c, nil
 }
@@ -259,10 +272,9 @@ func (p *plan) user(k store.Key) (*user, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the head of user %q: %w", k.ID, err)
 	}
-	k = k.Clone()
-	u := &user{key: k, bucket: bucket, version: head.Version}
-	u.plan = p.number
-	p.w.users.put(k, u, &u.cached)
+	k = p.w.keep(k)
+	u := p.w.users.put(k)
+	u.key, u.bucket, u.version, u.plan = k, bucket, head.Version, p.number
 	p.w.das.metrics.loaded(cacheUsers)
 	return u, nil
 }
@@ -300,12 +312,11 @@ func (p *plan) loadMember(u *user, convID string) (*member, error) {
 		return nil, fmt.Errorf("read the row of %q for user %q: %w", convID, u.key.ID, err)
 	}
 	id, _ = conv.Parse(row.Conv)
-	m := &member{user: u, id: id, row: row}
+	m := p.w.members.put(memberKey{u.key, row.Conv})
+	m.user, m.id, m.row, m.plan = u, id, row, p.number
 	if id.B == u.key.ID {
 		m.side = 1
 	}
-	m.plan = p.number
-	p.w.members.put(memberKey{u.key, row.Conv}, m, &m.cached)
 	p.w.das.metrics.loaded(cacheMembers)
 	return m, nil
 }
@@ -318,45 +329,53 @@ func notMember(convID string) *code.Error {
 // holds in this plan's snapshot, with its bucket open: an answer that writes nothing has no
 // fence to catch a stale belief (R16).
 func (p *plan) confirmConv(c *conversation) error {
-	if p.w.exclusive || c.plan == p.number {
+	if p.w.exclusive {
 		return nil
 	}
-	v, err := p.snapshot()
-	if err != nil {
-		return err
-	}
-	head, err := v.Conv(c.key)
-	if err != nil {
-		return fmt.Errorf("read the head of %q: %w", c.key.ID, err)
-	}
-	if head.Seq != c.head.seq {
-		p.w.convs.drop(c.key)
-		return errStale
+	if c.plan != p.number {
+		v, err := p.snapshot()
+		if err != nil {
+			return err
+		}
+		head, err := v.Conv(c.key)
+		if err != nil {
+			return fmt.Errorf("read the head of %q: %w", c.key.ID, err)
+		}
+		if head.Seq != c.head.seq {
+			p.w.convs.drop(c.key)
+			return errStale
+		}
 	}
 	return p.confirmBucket(c.bucket)
 }
 
 // confirmUser is confirmConv for a user's head and rows.
 func (p *plan) confirmUser(u *user) error {
-	if p.w.exclusive || u.plan == p.number {
+	if p.w.exclusive {
 		return nil
 	}
-	v, err := p.snapshot()
-	if err != nil {
-		return err
-	}
-	head, err := v.User(u.key)
-	if err != nil {
-		return fmt.Errorf("read the head of user %q: %w", u.key.ID, err)
-	}
-	if head.Version != u.version {
-		p.w.users.drop(u.key)
-		return errStale
+	if u.plan != p.number {
+		v, err := p.snapshot()
+		if err != nil {
+			return err
+		}
+		head, err := v.User(u.key)
+		if err != nil {
+			return fmt.Errorf("read the head of user %q: %w", u.key.ID, err)
+		}
+		if head.Version != u.version {
+			p.w.users.drop(u.key)
+			return errStale
+		}
 	}
 	return p.confirmBucket(u.bucket)
 }
 
+// confirmBucket makes sure that the bucket is open here at the epoch believed.
 func (p *plan) confirmBucket(bucket uint32) error {
+	if p.w.exclusive {
+		return nil
+	}
 	v, err := p.snapshot()
 	if err != nil {
 		return err

@@ -213,6 +213,41 @@ func (s *contended) Commit(ctx context.Context, b *store.Batch) error {
 	return s.Store.Commit(ctx, b)
 }
 
+// One conversation that cannot be read spoils nothing for the others of its batch. Seen
+// red: with unreadableLimit 0 both are answered unavailable.
+func TestUnreadableKeySpoilsNoOther(t *testing.T) {
+	s := &unreadable{Store: exclusive(), bad: "p:a:b"}
+	inBed(t, s, func(t *testing.T, b *bed) {
+		d := b.start(0)
+		a := b.write(d, send("p:a:b", "a", "m1", "x"), send("p:c:d", "c", "m1", "x"))
+		equal(t, "codes", a.codes(), "unavailable ok")
+		s.bad = ""
+		equal(t, "later", b.write(d, send("p:a:b", "a", "m1", "x")).codes(), "ok")
+	})
+}
+
+type unreadable struct {
+	store.Store
+	bad string
+}
+
+func (s *unreadable) View(ctx context.Context) (store.View, error) {
+	v, err := s.Store.View(ctx)
+	return unreadableView{v, s.bad}, err
+}
+
+type unreadableView struct {
+	store.View
+	bad string
+}
+
+func (v unreadableView) Conv(k store.Key) (store.ConvHead, error) {
+	if k.ID == v.bad {
+		return store.ConvHead{}, errors.New("checksum mismatch")
+	}
+	return v.View.Conv(k)
+}
+
 // Seen red: with numbers starting at 1 in every life, the second life writes row 1 again,
 // which its owner has long finished and may delete by range.
 func TestR06RowsAreWrittenOnceAndHaveOneOwner(t *testing.T) {

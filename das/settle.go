@@ -135,7 +135,7 @@ type told struct {
 
 // changeOf is the news of a row that this batch moved.
 func (p *plan) changeOf(m *member) *tier.Change {
-	c := new(told)
+	c := p.w.told.next()
 	shard, n := toldN(m.tx.n)
 	c.change = tier.Change{
 		Tenant: m.user.key.Tenant, Uid: m.user.key.ID, Epoch: p.w.epochs[m.user.bucket],
@@ -149,7 +149,7 @@ func (p *plan) changeOf(m *member) *tier.Change {
 
 // changeAgain is a row that did not move, to be pushed once more.
 func (p *plan) changeAgain(x repush) *tier.Change {
-	c := new(told)
+	c := p.w.told.next()
 	c.change = tier.Change{
 		Tenant: x.row.user.key.Tenant, Uid: x.row.user.key.ID, Epoch: p.w.epochs[x.row.user.bucket],
 		Row: tellRow(&c.row, x.row), Owner: x.from.boot, Shard: p.w.das.outbox.shard,

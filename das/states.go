@@ -15,7 +15,6 @@ type conversation struct {
 
 	head   position
 	flags  store.ConvFlags
-	own    map[string]uint64 // scratch for the head of a commit
 	recent recent
 	uses   int        // appends since it was loaded
 	seats  [2]*member // in the one-commit form; by side
@@ -80,30 +79,36 @@ func (c *conversation) load(h store.ConvHead) {
 	c.flags = h.Flags
 }
 
-// row is the head row at a position. The map is used again: a commit keeps nothing.
-func (c *conversation) row(at position, flags store.ConvFlags) store.ConvHead {
-	for side, n := range at.own {
-		if n > 0 {
-			c.own[c.name(side)] = n
-		}
-	}
-	return store.ConvHead{Seq: at.seq, Ord: at.ord, Own: c.own, Flags: flags}
-}
-
 // convTx is what the batch being planned does to a conversation.
 type convTx struct {
 	position // of the head when the batch is committed
 	flags    store.ConvFlags
 	entries  []*entry
 	rewrites []*store.Message
-	fans     []int         // two-stage: indexes into the plan's fans
-	told     []*im.Message // the entries as they are told; built when asked for
+	fans     []int             // two-stage: indexes into the plan's fans
+	told     []*im.Message     // the entries as they are told; built when asked for
+	own      map[string]uint64 // scratch for the head row
+}
+
+// row is the head row after the batch. Its map is used again: a commit keeps nothing.
+func (c *conversation) row() store.ConvHead {
+	t := c.tx
+	if t.own == nil {
+		t.own = make(map[string]uint64, 2)
+	}
+	for side, n := range t.position.own {
+		if n > 0 {
+			t.own[c.name(side)] = n
+		}
+	}
+	return store.ConvHead{Seq: t.seq, Ord: t.ord, Own: t.own, Flags: t.flags}
 }
 
 func (t *convTx) reset() {
 	clear(t.entries)
 	clear(t.rewrites)
-	*t = convTx{entries: t.entries[:0], rewrites: t.rewrites[:0], fans: t.fans[:0]}
+	clear(t.own)
+	*t = convTx{entries: t.entries[:0], rewrites: t.rewrites[:0], fans: t.fans[:0], own: t.own}
 }
 
 // user is what a writer remembers of one user's log.

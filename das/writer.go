@@ -3,8 +3,8 @@ package das
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"hongyan/das/store"
@@ -22,23 +22,27 @@ type writer struct {
 	lazy      *queue             // what may wait for another commit; nil as above
 	wake      chan struct{}      // capacity 1: a token that is there says enough
 
-	convs   *cache[store.Key, conversation]
-	users   *cache[store.Key, user]
-	members *cache[memberKey, member]
+	convs   cache[store.Key, conversation, *conversation]
+	users   cache[store.Key, user, *user]
+	members cache[memberKey, member, *member]
 	epochs  [store.Buckets]uint64 // of buckets, 0 = not known
+	tenants map[string]string     // one copy of each name
 
-	plan  *plan
-	mail  mail
-	batch []*item
+	plan    *plan
+	mail    mail
+	batch   []*item
+	entries slab[entry]
+	told    slab[told]
 }
 
 func newWriter(d *Das, name string, serves ...business) *writer {
 	w := &writer{
 		das: d, name: name, exclusive: d.store.Exclusive(), wake: make(chan struct{}, 1),
-		convs:   newCache[store.Key, conversation](d.cfg.Cache.Conversations),
-		users:   newCache[store.Key, user](d.cfg.Cache.Users),
-		members: newCache[memberKey, member](d.cfg.Cache.Members),
+		tenants: make(map[string]string),
 	}
+	w.convs.init(d.cfg.Cache.Conversations)
+	w.users.init(d.cfg.Cache.Users)
+	w.members.init(d.cfg.Cache.Members)
 	for _, b := range serves {
 		w.queues[b] = &queue{bound: &d.bounds[b]}
 		if b == receipt {
@@ -109,8 +113,12 @@ func (w *writer) gather() []*item {
 	items := w.batch[:0]
 	c := &w.das.cfg.Commit
 	for b, q := range w.queues {
-		if q != nil {
-			items = q.take(items, share(business(b), c.Items), c.Bytes)
+		if q == nil {
+			continue
+		}
+		n := len(items)
+		if items = q.take(items, share(business(b), c.Items), c.Bytes); len(items) > n {
+			w.das.metrics.wait[b].Observe((w.das.since() - items[n].arrived).Seconds())
 		}
 	}
 	if w.lazy != nil {
@@ -175,13 +183,13 @@ func (w *writer) try(ctx context.Context, items []*item) (*fenced, error) {
 	p := w.plan
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.das.cfg.Commit.Timeout)
 	defer cancel()
-	if err := w.decide(ctx, items); err != nil {
+	items, err := w.prepare(ctx, items)
+	if err != nil {
 		p.discard(false)
 		if errors.Is(err, store.ErrBroken) {
 			return nil, err
 		}
-		w.das.log.Error("could not read what a commit needs", "items", len(items), slog.Any("error", err))
-		w.fail(items, code.Unavailable, "the store could not be read")
+		w.unreadable(items, err)
 		return nil, nil
 	}
 	p.closeView()
@@ -196,24 +204,46 @@ func (w *writer) try(ctx context.Context, items []*item) (*fenced, error) {
 	return nil, nil
 }
 
-// staleLimit is how often a batch is planned anew because what was remembered was found
-// to be stale while planning. Each time the stale key is read anew, so it ends.
-const staleLimit = 64
+const (
+	// staleLimit is how often a batch is planned anew because what was remembered was found
+	// to be stale while planning. Each time the stale key is read anew, so it ends.
+	staleLimit = 64
+	// unreadableLimit is how many items of a batch are left out because what they need cannot
+	// be read. One more, and the store itself is taken to be ill.
+	unreadableLimit = 3
+)
 
-func (w *writer) decide(ctx context.Context, items []*item) error {
-	for range staleLimit {
-		w.plan.begin(ctx, items)
-		err := w.plan.decide()
+// prepare decides the items and builds the batch. It returns the items that are in it: one
+// whose keys cannot be read is answered, and spoils nothing for the others.
+func (w *writer) prepare(ctx context.Context, items []*item) ([]*item, error) {
+	p := w.plan
+	for stale, left := 0, 0; ; {
+		p.begin(ctx, items)
+		err := p.decide()
 		if err == nil {
-			err = w.plan.build()
+			err = p.build()
 		}
-		if !errors.Is(err, errStale) {
-			return err
+		switch {
+		case err == nil:
+			return items, nil
+		case errors.Is(err, errStale) && stale < staleLimit:
+			stale++
+			w.das.metrics.stale()
+		case errors.Is(err, store.ErrBroken), p.failing == nil, left == unreadableLimit:
+			return items, err
+		default:
+			left++
+			w.unreadable([]*item{p.failing}, err)
+			items = slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return it == p.failing })
 		}
-		w.das.metrics.stale()
-		w.plan.discard(false)
+		p.discard(false)
 	}
-	return fmt.Errorf("beliefs went stale %d times", staleLimit)
+}
+
+// unreadable answers items that need what cannot be read. Nothing was written.
+func (w *writer) unreadable(items []*item, err error) {
+	w.das.log.Error("could not read what a commit needs", "items", len(items), slog.Any("error", err))
+	w.fail(items, code.Unavailable, "the store could not be read")
 }
 
 // commit writes the batch. Not done and fenced: nothing was written, repeat. Not done and
