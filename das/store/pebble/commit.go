@@ -52,6 +52,7 @@ func (s *Store) endTurn() { <-s.turn }
 func (s *Store) commitInTurn(b *store.Batch) (applied, error) {
 	s.work.begin(s)
 	defer s.work.end()
+	defer func() { s.headCount.Store(int64(s.heads.convs.len() + s.heads.users.len())) }()
 	if err := s.verify(b); err != nil {
 		return applied{}, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/sstable/block"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Config says where the database is and how much memory it may take.
@@ -52,8 +53,9 @@ func (c Config) Validate() error {
 
 // Deps are what the store is given. All may be nil.
 type Deps struct {
-	FS  vfs.FS // the file system, for tests; nil is the real one
-	Log *slog.Logger
+	FS      vfs.FS // the file system, for tests; nil is the real one
+	Log     *slog.Logger
+	Metrics prometheus.Registerer
 }
 
 // options tunes Pebble for few large batches of small rows whose keys are random and
@@ -96,8 +98,9 @@ func (c Config) options(fs vfs.FS, log *pebbleLog) *pebble.Options {
 
 // pebbleLog takes what Pebble has to say to slog, and its last words to fatal.
 type pebbleLog struct {
-	log   *slog.Logger
-	fatal func(error)
+	log     *slog.Logger
+	fatal   func(error)
+	stalled func() // counts a stall
 }
 
 var _ pebble.Logger = (*pebbleLog)(nil)
@@ -120,8 +123,11 @@ func (l *pebbleLog) events() *pebble.EventListener {
 	return &pebble.EventListener{
 		BackgroundError: func(err error) { l.log.Error("background work of the database failed", "err", err) },
 		DiskSlow:        func(i pebble.DiskSlowInfo) { l.log.Warn("disk is slow", "path", i.Path, "for", i.Duration) },
-		WriteStallBegin: func(i pebble.WriteStallBeginInfo) { l.log.Warn("writes wait for the disk", "why", i.Reason) },
-		WriteStallEnd:   func() { l.log.Warn("writes go on") },
+		WriteStallBegin: func(i pebble.WriteStallBeginInfo) {
+			l.stalled()
+			l.log.Warn("writes wait for the disk", "why", i.Reason)
+		},
+		WriteStallEnd: func() { l.log.Warn("writes go on") },
 		DataCorruption: func(i pebble.DataCorruptionInfo) {
 			l.fatal(fmt.Errorf("corrupt data in %s: %w", i.Path, i.Details))
 		},

@@ -196,6 +196,8 @@ func (g *generations[V]) drop(k store.Key) {
 	delete(g.old, k)
 }
 
+func (g *generations[V]) len() int { return len(g.young) + len(g.old) }
+
 func (g *generations[V]) turn() {
 	if g.cost > g.max {
 		g.young, g.old, g.cost = nil, g.young, 0

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"hongyan/das/store"
 	pebblestore "hongyan/das/store/pebble"
@@ -119,5 +120,32 @@ func TestCloseNamesOpenViews(t *testing.T) {
 	v.Close()
 	if log.Len() > 0 {
 		t.Errorf("a quiet life was logged: %s", log.String())
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	s, err := pebblestore.Open(small(), pebblestore.Deps{FS: vfs.NewMem(), Metrics: reg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit(t, s, nth(1))
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		m := f.GetMetric()[0]
+		got[f.GetName()] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+	}
+	if len(got) != 7 || got["hongyan_store_heads"] != 2 || got["hongyan_store_broken"] != 0 || got["hongyan_store_disk_bytes"] == 0 {
+		t.Errorf("metrics: %v", got)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := reg.Gather(); err != nil {
+		t.Errorf("metrics of a closed store: %v", err)
 	}
 }

@@ -52,6 +52,8 @@ type Store struct {
 	heads   *heads
 	buckets [store.Buckets]store.BucketState
 	work    work
+
+	headCount atomic.Int64 // heads held, for metrics
 }
 
 var _ store.Store = (*Store)(nil)
@@ -71,7 +73,8 @@ func Open(cfg Config, deps Deps) (*Store, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	opt := cfg.options(deps.FS, &pebbleLog{log: s.log, fatal: s.fail})
+	metrics := newCollector(s)
+	opt := cfg.options(deps.FS, &pebbleLog{log: s.log, fatal: s.fail, stalled: func() { metrics.stalls.Add(1) }})
 	if opt.FS == nil {
 		opt.WithFSDefaults()
 	}
@@ -86,6 +89,11 @@ func Open(cfg Config, deps Deps) (*Store, error) {
 	}
 	if err := s.load(cfg.Dir); err != nil {
 		return nil, errors.Join(err, s.Close())
+	}
+	if deps.Metrics != nil {
+		if err := deps.Metrics.Register(metrics); err != nil {
+			return nil, errors.Join(fmt.Errorf("metrics of the store: %w", err), s.Close())
+		}
 	}
 	return s, nil
 }
