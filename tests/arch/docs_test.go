@@ -249,3 +249,24 @@ func TestHTTPPageTellsEveryRoute(t *testing.T) {
 		}
 	}
 }
+
+// built are the requirements that this version meets.
+var built = strings.Fields(`ZZ-01 ZZ-02 ZZ-03 ZZ-04 ZZ-05 ZZ-06 ZZ-07 ZZ-08 ZZ-09 ZZ-10 ZZ-12 ZZ-16 ZZ-17 ZZ-19 ZZ-22
+	DD-01 DD-11 DD-16 DD-17 MF-05 MF-07 MF-08 MF-11 JM-06 JM-08 JM-13 JT-02 JT-04`)
+
+// TestRequirementsHaveTheirTests: docs/requirements.md has a row for each requirement that is
+// built, with a test. (That the test exists: TestPagesNameTestsThatExist.)
+func TestRequirementsHaveTheirTests(t *testing.T) {
+	rows := map[string]string{}
+	for _, m := range regexp.MustCompile(`(?m)^\| ([A-Z]{2}-\d\d) \| (.*)$`).FindAllStringSubmatch(page(t, "docs/requirements.md"), -1) {
+		if rows[m[1]] != "" {
+			t.Errorf("%s has two rows", m[1])
+		}
+		rows[m[1]] = m[2]
+	}
+	for _, id := range built {
+		if len(namedTests(rows[id])) == 0 {
+			t.Errorf("docs/requirements.md names no test of %s", id)
+		}
+	}
+}
