@@ -87,7 +87,7 @@ func New(cfg Config, deps Deps) (*Logic, error) {
 	}
 	l := &Logic{
 		cfg: cfg, deps: deps, self: deps.Self, log: deps.Log,
-		users: newUsers(), writes: newWrites(), later: newLater(), rows: newDeliverRows(), fans: newFanRows(),
+		users: newUsers(), writes: newWrites(deps.Self), later: newLater(), rows: newDeliverRows(), fans: newFanRows(),
 	}
 	l.causes.New = func() any { return causes{} }
 	if l.log == nil {

@@ -96,7 +96,7 @@ func (l *Logic) block(_ context.Context, r *request, req *im.Block) (message, er
 	if err != nil {
 		return nil, err
 	}
-	c := &call{request: r, conv: name, reply: blockAck}
+	c := &call{request: r, conv: name, reply: blockAck, untold: true}
 	c.msg = tier.Append{
 		Conv: name, Sender: r.up.Uid, ClientMsgId: req.ClientMsgId, Attempt: attempt, Kind: kind, Peer: req.Uid,
 	}

@@ -24,6 +24,8 @@ type call struct {
 	// displayed is the highest seq that a SEND says was shown: in the two-stage form a READ
 	// of its own.
 	displayed uint64
+	// untold: the answer says nothing of the row that moved, so the device needs the push too.
+	untold bool
 
 	settled *tier.Settled // its outcome, while its change is looked for
 	next    *call         // caused the same change

@@ -93,7 +93,7 @@ type cause struct {
 	calls   *call // of the user himself, newest first
 	settled *tier.Settled
 	mixed   bool   // by several of his devices
-	moves   uint32 // how many of the calls moved the row
+	moves   uint32 // how many of the calls moved the row and tell so in their answers
 	fans    []*fanOut
 }
 
@@ -106,7 +106,7 @@ func (m causes) add(key causeKey, c *call, s *tier.Settled) {
 	if k.calls != nil && k.calls.device() != c.device() {
 		k.mixed = true
 	}
-	if c.next, k.calls = k.calls, c; s.Moved {
+	if c.next, k.calls = k.calls, c; s.Moved && !c.untold {
 		k.moves++
 	}
 	m[key] = k

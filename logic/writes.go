@@ -2,12 +2,14 @@ package logic
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"hongyan/idl/code"
 	"hongyan/idl/tier"
+	"hongyan/internal/control"
 	"hongyan/internal/route"
 )
 
@@ -39,8 +41,11 @@ type writes struct {
 	}
 }
 
-func newWrites() *writes {
+// newWrites numbers from a place of this life's own: das tells its results to an address, and
+// one that it owes to an earlier life of this instance must not settle a write of this one.
+func newWrites(self control.Instance) *writes {
 	w := &writes{}
+	w.next.Store(route.Hash(self.Addr, self.Boot))
 	for i := range w.shards {
 		w.shards[i].open = map[uint64]*write{}
 	}
@@ -115,9 +120,19 @@ func (l *Logic) submit(w *write) *code.Error {
 	return nil
 }
 
+// waiting are the writes that somebody still waits for. One that grew old behind a das that
+// did not answer must not reach it any more: its sender has been told, and may have repeated
+// it so long ago that das does not remember (R10).
+func (l *Logic) waiting(items []*write) []*write {
+	return slices.DeleteFunc(items, func(w *write) bool { return w.outcome != nil && !l.writes.has(w.item.Id) })
+}
+
 // sendWrites is one Submit call to a das. A call that fails may have been taken: its
 // items are repeated, marked so, at whatever instance the walk names now.
 func (l *Logic) sendWrites(ctx context.Context, das route.Peer[tier.Das], items []*write) {
+	if items = l.waiting(items); len(items) == 0 {
+		return
+	}
 	b := &tier.SubmitBatch{Logic: l.self.Addr, Boot: l.self.Boot, Items: make([]*tier.Submit, len(items))}
 	for i, w := range items {
 		b.Items[i] = w.item
