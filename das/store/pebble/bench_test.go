@@ -175,3 +175,36 @@ func BenchmarkCommit(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkSync reads what a returning device asks for: the heads of its user, the rows
+// that changed, the last messages of one of them.
+func BenchmarkSync(b *testing.B) {
+	cfg := pebblestore.DefaultConfig()
+	cfg.Dir = b.TempDir()
+	s := open(b, cfg, nil)
+	l := newLoad(3000, 200) // 30 conversations a user
+	for l.n < 9000 {
+		commit(b, s, l.next(256))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		u := l.rng.IntN(len(l.users))
+		user := store.Key{Tenant: "shop", ID: uids[u]}
+		v, err := s.View(context.Background())
+		if err != nil {
+			b.Fatal(err)
+		}
+		head, err := v.User(user)
+		if err != nil || head.Version != l.users[u] {
+			b.Fatal(head, err)
+		}
+		changes, err := v.Changes(user, head.Version-5, 100)
+		if err != nil || len(changes) == 0 {
+			b.Fatal(changes, err)
+		}
+		if _, err := v.Last(store.Key{Tenant: "shop", ID: changes[0].Conv}, 0, 20); err != nil {
+			b.Fatal(err)
+		}
+		v.Close()
+	}
+}

@@ -126,6 +126,7 @@ func testNoAliasing(f *fixture) {
 	equal(f, "row", row[0].Entries[0].Version, 1)
 }
 
+// testInvalid was seen to fail with heads that were not forgotten after a batch was given up.
 func testInvalid(f *fixture) {
 	f.commit(entries(chat, 0, 2, "alice"))
 	f.commit(rows(key("alice"), 0, chat.ID))
@@ -206,6 +207,7 @@ func testFencesNamed(f *fixture) {
 	}
 }
 
+// testUserFence was seen to fail with the comparison of users taken out of Commit.
 func testUserFence(f *fixture) {
 	alice := key("alice")
 	f.commit(rows(alice, 0, "c1", "c2"))
@@ -217,6 +219,7 @@ func testUserFence(f *fixture) {
 	equal(f, "head", read(f, func(v store.View) (store.UserHead, error) { return v.User(alice) }), store.UserHead{Version: 3})
 }
 
+// testConvFence was seen to fail with the comparison of conversations taken out of Commit.
 func testConvFence(f *fixture) {
 	f.commit(entries(chat, 0, 2, "alice"))
 	for _, from := range []uint64{0, 1, 3, 1 << 40} {
@@ -289,6 +292,8 @@ func appendOne(s store.Store, sender string, n int) error {
 	}
 }
 
+// testDuplicates was seen to fail with the look-up of keys taken out, on disk and within
+// the batch.
 func testDuplicates(f *fixture) {
 	f.commit(entries(chat, 0, 1, "alice"))
 	id := uuid(chat.ID, 1)
@@ -326,6 +331,7 @@ func testDuplicates(f *fixture) {
 	}
 }
 
+// testSnapshot was seen to fail with a view that opens its iterator anew for each read.
 func testSnapshot(f *fixture) {
 	f.commit(entries(chat, 0, 1, "alice"))
 	f.commit(rows(key("alice"), 0, chat.ID))
@@ -369,6 +375,7 @@ type bucketSetter interface {
 	SetBucket(ctx context.Context, id uint32, state store.BucketState) error
 }
 
+// testBuckets was seen to fail with the comparison of buckets taken out of Commit.
 func testBuckets(f *fixture) {
 	admin, ok := f.s.(bucketSetter)
 	if !ok {
