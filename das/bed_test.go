@@ -35,21 +35,25 @@ type bed struct {
 // inBed runs a test in a bubble. Everything it started must have ended after it.
 func inBed(t *testing.T, s store.Store, run func(t *testing.T, b *bed)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		b := &bed{T: t, store: s, cfg: DefaultConfig(), logics: make(map[string]*logicFake)}
-		for _, name := range []string{"L1", "L2"} {
-			b.logics[name] = &logicFake{boot: "boot-" + name}
+	synctest.Test(t, func(t *testing.T) { onBed(t, s, run) })
+}
+
+// onBed is inBed in real time, for stores with goroutines of their own.
+func onBed(t *testing.T, s store.Store, run func(t *testing.T, b *bed)) {
+	t.Helper()
+	b := &bed{T: t, store: s, cfg: DefaultConfig(), logics: make(map[string]*logicFake)}
+	for _, name := range []string{"L1", "L2"} {
+		b.logics[name] = &logicFake{boot: "boot-" + name}
+	}
+	run(t, b)
+	for _, stop := range b.stop {
+		if err := stop(); err != nil {
+			t.Errorf("run: %v", err)
 		}
-		run(t, b)
-		for _, stop := range b.stop {
-			if err := stop(); err != nil {
-				t.Errorf("run: %v", err)
-			}
-		}
-		if err := s.Close(); err != nil {
-			t.Errorf("close the store: %v", err)
-		}
-	})
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("close the store: %v", err)
+	}
 }
 
 func exclusive() *memory.Store { return memory.New(memory.Options{Exclusive: true, Strict: true}) }

@@ -59,16 +59,27 @@ func (l countingLogic) Settled(_ context.Context, b *tier.SettledBatch) (*tier.A
 func BenchmarkAppend(b *testing.B) {
 	for _, c := range []struct{ convs, window int }{{200, 200}, {200, 6400}, {100_000, 6400}} {
 		b.Run(fmt.Sprintf("convs=%d/window=%d", c.convs, c.window), func(b *testing.B) {
-			benchAppend(b, c.convs, c.window)
+			benchAppend(b, nullStore{}, c.convs, c.window)
 		})
 	}
 }
 
-func benchAppend(b *testing.B, convs, window int) {
+// BenchmarkAppendPebble is the same over the embedded store, flushed.
+func BenchmarkAppendPebble(b *testing.B) {
+	for _, c := range []struct{ convs, window int }{{200, 200}, {200, 6400}} {
+		b.Run(fmt.Sprintf("convs=%d/window=%d", c.convs, c.window), func(b *testing.B) {
+			s := openPebble(b)
+			defer s.Close()
+			benchAppend(b, s, c.convs, c.window)
+		})
+	}
+}
+
+func benchAppend(b *testing.B, s store.Store, convs, window int) {
 	logic := countingLogic{settled: make(chan int, 1024)}
 	cfg := DefaultConfig()
 	d, err := New(cfg, Deps{
-		Store: nullStore{}, Self: control.Instance{Addr: "D0"},
+		Store: s, Self: control.Instance{Addr: "D0"},
 		Logics: func(string) (tier.Logic, error) { return logic, nil },
 	})
 	if err != nil {

@@ -39,6 +39,8 @@ func TestFlows(t *testing.T) {
 
 type flow struct {
 	*bed
+	script        string
+	exclusive     bool
 	das           map[string]*Das
 	stop          map[string]func() error
 	before, after trap
@@ -47,36 +49,52 @@ type flow struct {
 }
 
 func playFlow(t *testing.T, file string) {
-	script, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &flow{das: make(map[string]*Das), stop: make(map[string]func() error)}
-	opt := memory.Options{Strict: true, BeforeCommit: f.before.hit, AfterCommit: f.after.hit}
-	opt.Exclusive = strings.Contains(string(script), "\n# store: exclusive")
-	inBed(t, memory.New(opt), func(t *testing.T, b *bed) {
-		f.bed = b
-		for line := range strings.Lines(string(script)) {
-			switch {
-			case strings.HasPrefix(line, ">"):
-				f.out.WriteString(line)
-				f.command(strings.Fields(line[1:]))
-			case strings.HasPrefix(line, "#") || strings.TrimSpace(line) == "":
-				f.out.WriteString(line)
-			}
-		}
-		for _, stop := range f.stop {
-			if err := stop(); err != nil {
-				t.Error(err)
-			}
-		}
-	})
+	f := newFlow(t, file)
+	opt := memory.Options{Strict: true, Exclusive: f.exclusive, BeforeCommit: f.before.hit, AfterCommit: f.after.hit}
+	inBed(t, memory.New(opt), f.play)
 	if *update {
 		if err := os.WriteFile(file, []byte(f.out.String()), 0o644); err != nil {
 			t.Fatal(err)
 		}
-	} else if got := f.out.String(); got != string(script) {
-		t.Errorf("got:\n%s\nwant:\n%s", got, script)
+		return
+	}
+	f.compare(t)
+}
+
+func newFlow(t *testing.T, file string) *flow {
+	t.Helper()
+	script, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &flow{
+		script: string(script), exclusive: strings.Contains(string(script), "\n# store: exclusive"),
+		das: make(map[string]*Das), stop: make(map[string]func() error),
+	}
+}
+
+func (f *flow) play(t *testing.T, b *bed) {
+	f.bed = b
+	for line := range strings.Lines(f.script) {
+		switch {
+		case strings.HasPrefix(line, ">"):
+			f.out.WriteString(line)
+			f.command(strings.Fields(line[1:]))
+		case strings.HasPrefix(line, "#") || strings.TrimSpace(line) == "":
+			f.out.WriteString(line)
+		}
+	}
+	for _, stop := range f.stop {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func (f *flow) compare(t *testing.T) {
+	t.Helper()
+	if got := f.out.String(); got != f.script {
+		t.Errorf("got:\n%s\nwant:\n%s", got, f.script)
 	}
 }
 

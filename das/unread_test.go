@@ -39,7 +39,11 @@ func unreadRun(t *testing.T, seed uint64, oneCommit bool) {
 	if oneCommit {
 		s = exclusive()
 	}
-	inBed(t, s, func(t *testing.T, b *bed) {
+	inBed(t, s, unreadSteps(seed, oneCommit))
+}
+
+func unreadSteps(seed uint64, oneCommit bool) func(t *testing.T, b *bed) {
+	return func(t *testing.T, b *bed) {
 		b.cfg.Cache.Conversations = 1 + int(seed%2)
 		d := b.start(0)
 		rng := rand.New(rand.NewPCG(seed, 1))
@@ -83,7 +87,7 @@ func unreadRun(t *testing.T, seed uint64, oneCommit bool) {
 				}
 			}
 		}
-	})
+	}
 }
 
 // drive is what Logic does with orders: a fan-out for each member.
