@@ -84,6 +84,7 @@ func newProcess(name string, cfg *Config, f fabric, members map[string]control.M
 	}
 	p.onClose(center.Close)
 	p.center = center
+	p.add(stageInfra, "trimmer", newTrimmer().run)
 	p.logics = newPool(p, center, tierLogic, f.Logic)
 	p.dases = newPool(p, center, tierDas, f.Das)
 	if cfg.Log.Admin != "" {

@@ -22,6 +22,8 @@ type device struct {
 	modified map[uint64]hongyan.Modified
 	rows     map[string]*hongyan.Conversation
 	typing   int
+	sent     int // own messages that are stored
+	failed   []hongyan.Failed
 	kicked   []hongyan.Kicked
 }
 
@@ -64,7 +66,8 @@ func (d *device) handlers() hongyan.Handlers {
 	}
 	return hongyan.Handlers{
 		Message:      func(m *hongyan.Message) { locked(func() { d.showLocked(m) }) },
-		Sent:         func(sent hongyan.Sent) { locked(func() { d.showLocked(sent.Message) }) },
+		Sent:         func(sent hongyan.Sent) { locked(func() { d.sent++; d.showLocked(sent.Message) }) },
+		Failed:       func(f hongyan.Failed) { locked(func() { d.failed = append(d.failed, f) }) },
 		Modified:     func(m hongyan.Modified) { locked(func() { d.modified[m.Seq] = m }) },
 		Conversation: func(row *hongyan.Conversation, _ bool) { locked(func() { d.rows[row.Conv] = row }) },
 		Typing:       func(hongyan.Typing) { locked(func() { d.typing++ }) },

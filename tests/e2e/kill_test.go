@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -12,22 +11,22 @@ import (
 	"hongyan/tests/e2e/cluster"
 )
 
-// load is some pairs of users that talk while processes die. Receivers check what they get.
+// load is some pairs of users that talk while processes die: pipelined, over every transport.
 type load struct {
 	t         testing.TB
 	senders   []*device
 	receivers []*device
 	stop      chan struct{}
 	wg        sync.WaitGroup
-
-	mu    sync.Mutex
-	acked [][]string // by pair: texts whose Send returned, in order
-	late  time.Duration
+	sent      [][]string // by pair, in order; of its goroutine until finish
 }
+
+// pipeline is how many messages a sender has under way.
+const pipeline = 16
 
 func startLoad(t testing.TB, s *cluster.System, pairs int) *load {
 	t.Helper()
-	l := &load{t: t, stop: make(chan struct{}), acked: make([][]string, pairs)}
+	l := &load{t: t, stop: make(chan struct{}), sent: make([][]string, pairs)}
 	transports := []string{"tcp", "ws", "http"}
 	for i := range pairs {
 		l.senders = append(l.senders, newDevice(t, s, fmt.Sprintf("a%d", i), "d", transports[i%2]))
@@ -40,51 +39,38 @@ func startLoad(t testing.TB, s *cluster.System, pairs int) *load {
 }
 
 func (l *load) send(pair int) {
-	for n := 0; ; n++ {
+	sender := l.senders[pair]
+	for {
 		select {
 		case <-l.stop:
 			return
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(2 * time.Millisecond):
 		}
-		text := fmt.Sprintf("%d", n)
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		begun := time.Now()
-		_, err := l.senders[pair].Send(ctx, hongyan.Outgoing{To: fmt.Sprintf("b%d", pair), Text: text})
-		cancel()
-		if err != nil {
+		if len(l.sent[pair])-sender.acked() >= pipeline {
+			continue
+		}
+		text := fmt.Sprint(len(l.sent[pair]))
+		if _, err := sender.SendAsync(hongyan.Outgoing{To: fmt.Sprintf("b%d", pair), Text: text}); err != nil {
 			l.t.Errorf("pair %d: message %s: %v", pair, text, err)
 			return
 		}
-		l.mu.Lock()
-		l.acked[pair] = append(l.acked[pair], text)
-		l.late = max(l.late, time.Since(begun))
-		l.mu.Unlock()
+		l.sent[pair] = append(l.sent[pair], text)
 	}
 }
 
-func (l *load) count() (n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, a := range l.acked {
-		n += len(a)
-	}
-	return n
-}
+// acked is how many of the device's own messages are stored.
+func (d *device) acked() int { return see(d, func(d *device) int { return d.sent }) }
 
 // progresses waits until every pair has had n more messages acked.
 func (l *load) progresses(n int, within time.Duration) {
 	l.t.Helper()
-	before := make([]int, len(l.acked))
-	l.mu.Lock()
-	for i, a := range l.acked {
-		before[i] = len(a)
+	before := make([]int, len(l.senders))
+	for i, s := range l.senders {
+		before[i] = s.acked()
 	}
-	l.mu.Unlock()
 	cluster.Eventually(l.t, within, "sends go on for every pair", func() bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		for i, a := range l.acked {
-			if len(a) < before[i]+n {
+		for i, s := range l.senders {
+			if s.acked() < before[i]+n {
 				return false
 			}
 		}
@@ -92,28 +78,42 @@ func (l *load) progresses(n int, within time.Duration) {
 	})
 }
 
-// finish stops the load and checks the oracle: every acked message exactly once at its
-// receiver, in order.
+// finish stops the load and checks the oracle: everything sent is acked in the end, and
+// exactly once at its receiver, in order.
 func (l *load) finish() {
 	l.t.Helper()
 	close(l.stop)
 	l.wg.Wait()
+	total := 0
 	for i, r := range l.receivers {
 		conv := fmt.Sprintf("p:a%d:b%d", i, i)
-		want := l.acked[i]
-		for end := time.Now().Add(40 * time.Second); !slices.Equal(r.texts(conv), want); time.Sleep(20 * time.Millisecond) {
-			if time.Now().After(end) {
-				state, err := r.State()
-				l.t.Fatalf("pair %d did not converge: %d of %d messages; its receiver is %v (%v)", i, len(r.texts(conv)), len(want), state, err)
-			}
-		}
+		l.converges(i, r, conv)
 		for id, n := range see(r, func(d *device) map[string]int { return d.shown }) {
 			if n != 1 {
 				l.t.Errorf("pair %d: %s was shown %d times", i, id, n)
 			}
 		}
+		if failed := see(l.senders[i], func(d *device) []hongyan.Failed { return d.failed }); len(failed) > 0 {
+			l.t.Errorf("pair %d: %d messages failed, the first: %v", i, len(failed), failed[0].Err)
+		}
+		total += len(l.sent[i])
 	}
-	l.t.Logf("%d messages, the slowest ack after %v", l.count(), l.late)
+	l.t.Logf("%d messages", total)
+}
+
+func (l *load) converges(pair int, r *device, conv string) {
+	l.t.Helper()
+	for end := time.Now().Add(40 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if l.senders[pair].acked() == len(l.sent[pair]) && slices.Equal(r.texts(conv), l.sent[pair]) {
+			return
+		}
+		if time.Now().After(end) {
+			state, err := r.State()
+			from, fromErr := l.senders[pair].State()
+			l.t.Fatalf("pair %d did not converge: %d sent, %d acked, %d received; the sender is %v (%v), the receiver %v (%v)", pair,
+				len(l.sent[pair]), l.senders[pair].acked(), len(r.texts(conv)), from, fromErr, state, err)
+		}
+	}
 }
 
 // TestKill kills one process a case under load; the others carry on, and nothing acked is
@@ -123,14 +123,14 @@ func TestKill(t *testing.T) {
 		t.Run(victim, func(t *testing.T) {
 			s := cluster.Processes(t)
 			l := startLoad(t, s, 6)
-			l.progresses(20, 20*time.Second)
+			l.progresses(100, 20*time.Second)
 			s.Procs[victim].Kill()
 			switch victim {
 			case "logic-1", "extlogic": // the others go on without it
-				l.progresses(20, 30*time.Second)
+				l.progresses(100, 30*time.Second)
 			}
 			s.Procs[victim].Restart()
-			l.progresses(20, 40*time.Second)
+			l.progresses(100, 40*time.Second)
 			l.finish()
 		})
 	}
@@ -141,10 +141,10 @@ func TestKillDev(t *testing.T) {
 	s := cluster.Dev(t)
 	l := startLoad(t, s, 6)
 	for range 3 {
-		l.progresses(20, 40*time.Second)
+		l.progresses(100, 40*time.Second)
 		s.Procs["dev"].Kill()
 		s.Procs["dev"].Restart()
 	}
-	l.progresses(20, 40*time.Second)
+	l.progresses(100, 40*time.Second)
 	l.finish()
 }
