@@ -124,6 +124,9 @@ func sendAck(c *call, s *tier.Settled, carries bool) message {
 	}
 	if carries {
 		ack.Epoch, ack.Version, ack.LastSeq = s.Epoch, s.Version, s.LastSeq
+		if s.Row != nil && s.Row.ReadSeq > 0 {
+			ack.ReadSeq, ack.Unread = s.Row.ReadSeq, s.Row.Unread
+		}
 	}
 	return ack
 }

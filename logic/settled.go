@@ -135,6 +135,9 @@ func (l *Logic) explain(causes causes, c *tier.Change) *tier.Change {
 		if alone {
 			c.SkipDevice = k.calls.device()
 		}
+		for call := k.calls; alone && call != nil; call = call.next {
+			call.settled.Row = c.Row // to tell what else of it moved
+		}
 		l.finishAll(k.calls, alone)
 	}
 	if len(k.fans) > 0 {

@@ -814,6 +814,8 @@ type SendAck struct {
 	Version     uint64 `protobuf:"varint,6,opt,name=version" json:"version,omitempty"`   // the sender's own version of this change; 0 = follows
 	LastSeq     uint64 `protobuf:"varint,7,opt,name=last_seq" json:"last_seq,omitempty"` // the conversation's last seq at that version
 	ClientMsgId string `protobuf:"bytes,8,opt,name=client_msg_id" json:"client_msg_id,omitempty"`
+	ReadSeq     uint64 `protobuf:"varint,9,opt,name=read_seq" json:"read_seq,omitempty"` // with version, if the sender has read anything: up to here (displayed_seq),
+	Unread      uint64 `protobuf:"varint,10,opt,name=unread" json:"unread,omitempty"`    // and what he has not
 }
 
 func (x *SendAck) Reset() { *x = SendAck{} }
@@ -876,6 +878,20 @@ func (x *SendAck) GetClientMsgId() string {
 		return x.ClientMsgId
 	}
 	return ""
+}
+
+func (x *SendAck) GetReadSeq() uint64 {
+	if x != nil {
+		return x.ReadSeq
+	}
+	return 0
+}
+
+func (x *SendAck) GetUnread() uint64 {
+	if x != nil {
+		return x.Unread
+	}
+	return 0
 }
 
 type Push struct {

@@ -54,7 +54,7 @@ type (
 	// Row is a conversation's row that moved: unread, read state, settings. Without messages.
 	Row struct {
 		Conversation *im.Conversation
-		Partial      bool // only Conv, Version, LastSeq and the read positions are set
+		Partial      bool // only Conv, Version, LastSeq and the read positions are set; Unread if ReadSeq is
 	}
 
 	// Read: this user (on any device) or the peer has read up to Seq.

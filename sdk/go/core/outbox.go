@@ -315,7 +315,10 @@ func (c *Core) predecessor(s *sending) *sending {
 // whatever others wrote up to last_seq is a gap (R11). s is nil when the entry came by
 // another way before.
 func (c *Core) onSendAck(now time.Time, s *sending, ack *im.SendAck) {
-	row := &im.Conversation{Conv: ack.Conv, Version: ack.Version, LastSeq: max(ack.LastSeq, ack.Seq)}
+	row := &im.Conversation{
+		Conv: ack.Conv, Version: ack.Version, LastSeq: max(ack.LastSeq, ack.Seq),
+		ReadSeq: ack.ReadSeq, Unread: ack.Unread,
+	}
 	var m *im.Message
 	if s != nil {
 		s.duplicate = ack.Duplicate

@@ -259,3 +259,21 @@ func TestBadOutgoing(t *testing.T) {
 		}
 	}
 }
+
+// The ack of a message that said what was displayed tells how far the user has read: no push
+// follows (P12). Seen to fail with the two fields of SEND_ACK left out of the row.
+func TestP12AckMovesTheReadPosition(t *testing.T) {
+	d := newDevice(t)
+	d.level(1, 0)
+	d.receive(im.Cmd_PUSH, &im.Push{Epoch: 1, Changes: []*im.Conversation{{
+		Conv: ab, Version: 1, LastSeq: 1, Unread: 1, Messages: []*im.Message{{Seq: 1, Sender: "other"}},
+	}}})
+	d.send("m", ab)
+	f, _ := d.sendFrame()
+	ack := ackOf(2, "m")
+	ack.ReadSeq = 1
+	d.reply(f, ack)
+	if got := find[Read](d); len(got) != 1 || got[0].Seq != 1 || got[0].ByPeer {
+		t.Errorf("read %+v", got)
+	}
+}
