@@ -328,7 +328,7 @@ func TestZZ17FailedSubmitIsRepeatedElsewhere(t *testing.T) {
 		set  func(d *fakeDas, hook func() bool)
 	}{
 		{"refused connection", func(d *fakeDas, hook func() bool) { d.down = hook }},
-		{"lost reply", func(d *fakeDas, hook func() bool) { d.cut = hook }},
+		{"lost reply", func(d *fakeDas, hook func() bool) { d.cut, d.delay = hook, 10*time.Millisecond }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inWorld(t, 1, 2, func(w *world) {
@@ -338,6 +338,7 @@ func TestZZ17FailedSubmitIsRepeatedElsewhere(t *testing.T) {
 				for i := range 20 {
 					alice.send("bob"+strconv.Itoa(i), "m1", "hello")
 				}
+				pass(time.Second)
 				for _, d := range alice.frames() {
 					decode(t, d, &im.SendAck{})
 				}
