@@ -1,12 +1,17 @@
 package e2e
 
 import (
+	"bufio"
 	"fmt"
+	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"hongyan/internal/route"
 	hongyan "hongyan/sdk/go"
 	"hongyan/tests/e2e/cluster"
 )
@@ -147,4 +152,48 @@ func TestKillDev(t *testing.T) {
 	}
 	l.progresses(100, 40*time.Second)
 	l.finish()
+}
+
+// TestZZ17UsersOfADeadLogicSpreadOverBothOthers: only users whose home is slot 1 send, its
+// process is dead, and both survivors serve some of them.
+func TestZZ17UsersOfADeadLogicSpreadOverBothOthers(t *testing.T) {
+	s := cluster.Processes(t)
+	var users []*device
+	for i := 0; len(users) < 12; i++ {
+		uid := fmt.Sprintf("u%d", i)
+		if route.Hash(cluster.Tenant, uid)%cluster.Logics == 1 {
+			users = append(users, newDevice(t, s, uid, "d", "tcp"))
+		}
+	}
+	s.Procs["logic-1"].Kill()
+	for round := range 3 {
+		for _, u := range users {
+			u.say("shop", fmt.Sprint(round))
+		}
+	}
+	served := [2]int{sendsOf(t, s, 0), sendsOf(t, s, 2)}
+	if served[0]+served[1] < 3*len(users) || served[0] < 6 || served[1] < 6 {
+		t.Fatalf("logic-0 served %d sends, logic-2 %d, of %d", served[0], served[1], 3*len(users))
+	}
+}
+
+// sendsOf is how many SENDs a logic process has committed.
+func sendsOf(t testing.TB, s *cluster.System, slot int) int {
+	t.Helper()
+	rsp, err := http.Get("http://" + s.Admin[slot] + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rsp.Body.Close()
+	lines := bufio.NewScanner(rsp.Body)
+	for lines.Scan() {
+		if rest, ok := strings.CutPrefix(lines.Text(), `hongyan_logic_commands_total{cmd="SEND",code="ok"} `); ok {
+			n, err := strconv.ParseFloat(rest, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return int(n)
+		}
+	}
+	return 0
 }

@@ -22,6 +22,9 @@ type System struct {
 	RPC   string // IMUI
 	Keys  *token.Keys
 
+	// Admin are the admin listeners of the logic processes, by slot.
+	Admin []string
+
 	// Procs by name: dev, or das, logic-0.., entry, httpentry, extlogic, imui.
 	Procs map[string]*Process
 
@@ -88,19 +91,27 @@ httpentry: {plain_app_keys: true, apps: [{name: demo, key: %q, tenants: [demo]}]
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	s.Admin = FreePorts(t, Logics)
+	configOf := func(slot int) string { // the same, with an admin listener
+		path := filepath.Join(dir, fmt.Sprintf("logic-%d.yaml", slot))
+		if err := os.WriteFile(path, fmt.Appendf(nil, "%slog: {admin: %q}\n", text, s.Admin[slot]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
 	start := func(name string, args ...string) *Process {
-		p := Start(t, name, append(args, "--config", config)...)
+		p := Start(t, name, args...)
 		s.Procs[name] = p
 		return p
 	}
-	start("das", "das", "--rpc-listen", das)
+	start("das", "das", "--config", config, "--rpc-listen", das)
 	for i, addr := range logics {
-		start(fmt.Sprintf("logic-%d", i), "logic", "--slot", fmt.Sprint(i), "--rpc-listen", addr)
+		start(fmt.Sprintf("logic-%d", i), "logic", "--config", configOf(i), "--slot", fmt.Sprint(i), "--rpc-listen", addr)
 	}
-	start("extlogic", "extlogic", "--rpc-listen", ext)
-	s.RPC = start("imui", "imui", "--rpc-listen", ports[Logics+2]).Ready.RPC
-	s.TCP = start("entry", "entry", "--listen", ports[Logics+3], "--rpc-listen", ports[Logics+4]).Ready.TCP
-	s.HTTP = start("httpentry", "httpentry", "--listen", ports[Logics+5], "--rpc-listen", ports[Logics+6]).Ready.HTTP
+	start("extlogic", "extlogic", "--config", config, "--rpc-listen", ext)
+	s.RPC = start("imui", "imui", "--config", config, "--rpc-listen", ports[Logics+2]).Ready.RPC
+	s.TCP = start("entry", "entry", "--config", config, "--listen", ports[Logics+3], "--rpc-listen", ports[Logics+4]).Ready.TCP
+	s.HTTP = start("httpentry", "httpentry", "--config", config, "--listen", ports[Logics+5], "--rpc-listen", ports[Logics+6]).Ready.HTTP
 	return s
 }
 
