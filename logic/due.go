@@ -45,6 +45,7 @@ type deliverRow struct {
 	want   uint32    // entries of the row, 0 = not told
 	broken bool      // an entry could not be remembered: never finished here
 	at     time.Time // of the last entry seen
+	batch  *encoder  // of the batch that brought the first: within it, none is told twice
 }
 
 // rowEntry is one entry of a delivery row.
@@ -52,6 +53,7 @@ type rowEntry struct {
 	print       uint32 // of user and version
 	of          uint32 // entries of the row, 0 = not told
 	outstanding bool   // an ack is to be waited for
+	batch       *encoder
 }
 
 // untoldWait is how long a row of untold size is waited for after its last entry was
@@ -67,11 +69,11 @@ func (d *deliverRows) add(key rowKey, e rowEntry, now time.Time, most int) bool 
 	defer d.Unlock()
 	row := d.open[key]
 	if row == nil {
-		row = &deliverRow{}
+		row = &deliverRow{batch: e.batch}
 		d.open[key] = row
 	}
 	row.at, row.want = now, max(row.want, e.of)
-	if slices.Contains(row.seen, e.print) {
+	if (e.batch == nil || row.batch != e.batch) && slices.Contains(row.seen, e.print) {
 		return false
 	}
 	row.seen = append(row.seen, e.print)

@@ -169,11 +169,12 @@ const (
 func (l *Logic) drain() {
 	l.flushCursors()
 	end := time.Now().Add(l.cfg.Drain)
-	for time.Now().Before(end) {
-		if l.writes.count.Load() == 0 && l.das.total()+l.peers.total()+l.gateways.total()+l.wakes.Len() == 0 {
-			return
+	// Twice in a row: what is in nobody's queue for a moment is in the next one's then.
+	for calm := 0; calm < 2 && time.Now().Before(end); time.Sleep(drainPoll) {
+		calm++
+		if l.writes.count.Load() != 0 || l.das.total()+l.peers.total()+l.gateways.total()+l.wakes.Len() != 0 {
+			calm = 0
 		}
-		time.Sleep(drainPoll)
 	}
 }
 

@@ -175,29 +175,29 @@ func TestDeliverRowsEndWhole(t *testing.T) {
 	take := func(d *deliverRows, later time.Duration) int { return len(d.take(now.Add(later), time.Minute)) }
 
 	d := newDeliverRows()
-	equal(t, "first entry is outstanding", d.add(key, rowEntry{1, 2, true}, now, 10), true)
-	equal(t, "told again", d.add(key, rowEntry{1, 2, true}, now, 10), false)
+	equal(t, "first entry is outstanding", d.add(key, rowEntry{1, 2, true, nil}, now, 10), true)
+	equal(t, "told again", d.add(key, rowEntry{1, 2, true, nil}, now, 10), false)
 	d.reached(key)
 	equal(t, "finished after one of two", take(d, time.Second), 0)
-	equal(t, "second needs no ack", d.add(key, rowEntry{2, 2, false}, now, 10), false)
+	equal(t, "second needs no ack", d.add(key, rowEntry{2, 2, false, nil}, now, 10), false)
 	equal(t, "finished after both", take(d, time.Second), 1)
 	equal(t, "tracked", d.tracks(key), false)
 
 	d = newDeliverRows()
-	d.add(key, rowEntry{1, 2, true}, now, 10)
+	d.add(key, rowEntry{1, 2, true, nil}, now, 10)
 	d.reached(key)
 	equal(t, "a part only, much later", take(d, 2*time.Minute), 0)
 	equal(t, "is forgotten", d.tracks(key), false)
 
 	d = newDeliverRows()
-	d.add(key, rowEntry{1, 0, true}, now, 10)
+	d.add(key, rowEntry{1, 0, true, nil}, now, 10)
 	d.reached(key)
 	equal(t, "size not told: waits", take(d, time.Second), 0)
 	equal(t, "size not told: then ends", take(d, 3*time.Second), 1)
 
 	d = newDeliverRows()
-	d.add(key, rowEntry{1, 2, true}, now, 1)
-	equal(t, "beyond the bound", d.add(key, rowEntry{2, 2, true}, now, 1), false)
+	d.add(key, rowEntry{1, 2, true, nil}, now, 1)
+	equal(t, "beyond the bound", d.add(key, rowEntry{2, 2, true, nil}, now, 1), false)
 	d.reached(key)
 	equal(t, "a row that could not be remembered whole", take(d, 2*time.Minute), 0)
 	equal(t, "is forgotten", d.tracks(key), false)
@@ -319,7 +319,7 @@ func TestDeliverRowsUnderConcurrentUse(t *testing.T) {
 		wg.Go(func() {
 			for n := range rows {
 				key := rowKey{"boot", 0, uint64(n)}
-				if d.add(key, rowEntry{uint32(u), users, true}, time.Now(), users*rows) {
+				if d.add(key, rowEntry{uint32(u), users, true, nil}, time.Now(), users*rows) {
 					d.reached(key)
 				}
 			}

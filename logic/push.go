@@ -30,7 +30,7 @@ func (l *Logic) push(c *tier.Change, e *encoder, now time.Time) {
 	u := s.getLocked(c.Tenant, c.Uid, hash)
 	version := position{c.Epoch, c.Row.Version}
 	u.saw(version)
-	l.dueLocked(s, u, c, now)
+	l.dueLocked(s, u, c, e, now)
 	if u.pushed.epoch == c.Epoch && version.n > u.pushed.n+1 && l.cfg.Reorder > 0 {
 		l.holdLocked(u, c)
 		return
@@ -42,7 +42,7 @@ func (l *Logic) push(c *tier.Change, e *encoder, now time.Time) {
 }
 
 // dueLocked counts a change as a delivery outstanding, if an outbox row stands for it.
-func (l *Logic) dueLocked(s *userShard, u *user, c *tier.Change, now time.Time) {
+func (l *Logic) dueLocked(s *userShard, u *user, c *tier.Change, e *encoder, now time.Time) {
 	if c.Deliver == 0 {
 		return
 	}
@@ -50,7 +50,7 @@ func (l *Logic) dueLocked(s *userShard, u *user, c *tier.Change, now time.Time) 
 	version := position{c.Epoch, c.Row.Version}
 	quiet := silent(c)
 	outstanding := u.acked.less(version) && (!quiet || u.listens(c.SkipDevice))
-	entry := rowEntry{print: uint32(u.hash) ^ uint32(version.n)*0x9e3779b1, of: c.Entries, outstanding: outstanding}
+	entry := rowEntry{print: uint32(u.hash) ^ uint32(version.n)*0x9e3779b1, of: c.Entries, outstanding: outstanding, batch: e}
 	if !l.rows.add(key, entry, now, l.cfg.MaxDue) {
 		return
 	}
