@@ -141,7 +141,7 @@ func (d *device) send(now time.Time, peer string, i int) {
 	} else {
 		o.Conv = name
 	}
-	if i == 0 && d.rng.Float64() < 0.3 && !d.world.cluster.profile.shape.exclusive { // F1
+	if i == 0 && d.rng.Float64() < 0.3 {
 		o.Displayed = d.app.screen(name).last
 	}
 	d.put(now, s, o)

@@ -34,9 +34,6 @@ const reportMark = "sim: "
 // on one processor, so that its replay meets the same order, and one that hangs or panics
 // is named and takes no other with it.
 func TestSeeds(t *testing.T) {
-	if os.Getenv(envSeeds) == "" {
-		t.Skip("until what it has found is fixed")
-	}
 	from, n := number(t, envFrom, 1), number(t, envSeeds, 1000)
 	if testing.Short() {
 		n = min(n, 50)
