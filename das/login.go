@@ -80,6 +80,10 @@ func (p *plan) login(it *item, l *tier.Login) error {
 	if err != nil {
 		return cmp.Or(p.confirmBucket(bucket), err)
 	}
+	d := devices.edit(l.Device)
+	if err := p.claim(d, key, bucket, l); err != nil {
+		return err
+	}
 	for _, r := range replaced {
 		s.put(store.Session{Class: r.Class, Slot: r.Slot, Epoch: r.Epoch, SeenMS: r.SeenMS})
 	}
@@ -88,14 +92,27 @@ func (p *plan) login(it *item, l *tier.Login) error {
 		Class: l.Class, Slot: slot, Device: l.Device, Epoch: s.epoch, Counter: l.Counter,
 		Gateway: l.Gateway, SeenMS: now,
 	})
-	d := devices.edit(l.Device)
 	d.SeenMS = now
 	d.Platform = or(l.Platform, d.Platform)
 	d.PushToken = or(l.PushToken, d.PushToken)
-	raiseCursor(d, p.w.epochs[bucket], l.Epoch, l.Cursor)
 	it.out.login = &tier.LoggedIn{SessionEpoch: s.epoch, Slot: slot, Replaced: tellSessions(replaced)}
 	it.out.epoch = p.w.epochs[bucket]
 	return nil
+}
+
+// claim takes the cursor that a device names at its login, unless it is beyond the user's
+// head: a device of another copy of the database, which is told to reset. Cursors never go
+// back, so everything up to that one would count as delivered.
+func (p *plan) claim(d *store.Device, key store.Key, bucket uint32, l *tier.Login) error {
+	epoch := p.w.epochs[bucket]
+	if l.Epoch != epoch || d.Epoch == epoch && l.Cursor <= d.Cursor {
+		return nil // nothing to raise, nothing to read
+	}
+	u, err := p.user(key)
+	if err == nil && l.Cursor <= u.version {
+		raiseCursor(d, epoch, l.Epoch, l.Cursor)
+	}
+	return err
 }
 
 func or(a, b string) string {

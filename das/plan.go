@@ -216,8 +216,7 @@ func (p *plan) conversation(k store.Key) (*conversation, error) {
 	if c := p.w.convs.get(k); c != nil {
 		return c, nil
 	}
-	id, err := conv.Parse(k.ID)
-	if err != nil {
+	if _, err := conv.Parse(k.ID); err != nil {
 		return nil, err
 	}
 	v, err := p.snapshot()
@@ -233,7 +232,10 @@ func (p *plan) conversation(k store.Key) (*conversation, error) {
 		return nil, fmt.Errorf("read the head of %q: %w", k.ID, err)
 	}
 	k = p.w.keep(k)
-	id, _ = conv.Parse(k.ID) // once more, so that its parts live in the copy
+	id, err := conv.Parse(k.ID) // of the copy, in which its parts live
+	if err != nil {
+		return nil, err
+	}
 	c := p.w.convs.put(k)
 	c.key, c.id, c.bucket, c.plan = k, id, bucket, p.number
 	c.load(head)
@@ -311,7 +313,9 @@ func (p *plan) loadMember(u *user, convID string) (*member, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the row of %q for user %q: %w", convID, u.key.ID, err)
 	}
-	id, _ = conv.Parse(row.Conv)
+	if id, err = conv.Parse(row.Conv); err != nil { // of the copy that is kept
+		return nil, err
+	}
 	m := p.w.members.put(memberKey{u.key, row.Conv})
 	m.user, m.id, m.row, m.plan = u, id, row, p.number
 	if id.B == u.key.ID {

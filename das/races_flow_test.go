@@ -273,6 +273,9 @@ func TestR10LateFirstAttemptIsNotStoredTwice(t *testing.T) {
 			late(t, b, d)
 		})
 	})
+}
+
+func TestR10LateFirstAttemptElsewhere(t *testing.T) {
 	t.Run("through another das", func(t *testing.T) {
 		inBed(t, shared(), func(t *testing.T, b *bed) {
 			d0, d1 := b.start(0), b.start(1)

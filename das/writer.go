@@ -154,10 +154,11 @@ func (w *writer) lazyDue() (time.Duration, bool) {
 // process settles every item: committed, denied, or failed.
 func (w *writer) process(ctx context.Context, items []*item) error {
 	for repeat := 0; len(items) > 0; repeat++ {
-		f, err := w.try(ctx, items)
+		tried, f, err := w.try(ctx, items)
 		if err != nil || f == nil {
 			return err
 		}
+		items = tried
 		hit, rest := w.split(items, f)
 		if len(hit) == 0 { // keys of nobody: bounded all the same
 			hit, rest = rest, nil
@@ -177,9 +178,9 @@ func (w *writer) process(ctx context.Context, items []*item) error {
 	return nil
 }
 
-// try plans and commits once. A fence is returned after its keys were forgotten; an error
-// means that the store is broken.
-func (w *writer) try(ctx context.Context, items []*item) (*fenced, error) {
+// try plans and commits once. A fence is returned after its keys were forgotten, with the
+// items that are not answered yet; an error means that the store is broken.
+func (w *writer) try(ctx context.Context, items []*item) ([]*item, *fenced, error) {
 	p := w.plan
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.das.cfg.Commit.Timeout)
 	defer cancel()
@@ -187,21 +188,21 @@ func (w *writer) try(ctx context.Context, items []*item) (*fenced, error) {
 	if err != nil {
 		p.discard(false)
 		if errors.Is(err, store.ErrBroken) {
-			return nil, err
+			return nil, nil, err
 		}
 		w.unreadable(items, err)
-		return nil, nil
+		return nil, nil, nil
 	}
 	p.closeView()
 	if !p.empty() {
 		if done, f, err := w.commit(ctx, items); !done {
-			return f, err
+			return items, f, err
 		}
 	}
 	p.apply()
 	p.settle()
 	p.reset()
-	return nil, nil
+	return nil, nil, nil
 }
 
 const (
