@@ -270,3 +270,19 @@ func TestRequirementsHaveTheirTests(t *testing.T) {
 		}
 	}
 }
+
+// TestProtocolPageTellsEveryCommand: docs/protocol.md names each command of im.proto.
+func TestProtocolPageTellsEveryCommand(t *testing.T) {
+	text := page(t, "docs/protocol.md")
+	_, enum, _ := strings.Cut(page(t, "idl/im.proto"), "enum Cmd {")
+	enum, _, _ = strings.Cut(enum, "}")
+	commands := regexp.MustCompile(`(?m)^\s*([A-Z_]+) = `).FindAllStringSubmatch(enum, -1)
+	if len(commands) < 20 {
+		t.Fatalf("only %d commands found in im.proto", len(commands))
+	}
+	for _, m := range commands {
+		if m[1] != "NONE" && !regexp.MustCompile(`\b`+m[1]+`\b`).MatchString(text) {
+			t.Errorf("docs/protocol.md does not tell %s", m[1])
+		}
+	}
+}
