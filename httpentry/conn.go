@@ -140,11 +140,7 @@ func (c *conn) await(buf []byte) {
 	case len(c.in) == 0:
 		c.arm(dueRequest, c.srv.cfg.HeaderReadTimeout)
 	}
-	if need := h.size + max(h.length, 0); cap(c.in) < need && h.size > 0 {
-		c.in = append(make([]byte, 0, need), buf...)
-	} else {
-		c.in = append(c.in[:0], buf...)
-	}
+	c.in = append(c.in[:0], buf...) // grows as bytes come, not as a header announces them
 	if h.size > 0 && h.expect && !c.continued {
 		c.continued = true
 		c.write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))

@@ -1,6 +1,7 @@
 package httpentry
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"net/netip"
@@ -42,7 +43,12 @@ func (x *exchange) body() []byte { return x.rc.Request.Body() }
 
 // clientIP is the caller's address: the connection's, or what trusted proxies say it was.
 func (x *exchange) clientIP() string {
-	return x.srv.clientIP(x.conn.remote, x.header("X-Forwarded-For"))
+	return x.srv.clientIP(x.conn.remote, forwardedFor(&x.rc.Request.Header))
+}
+
+// forwardedFor is all that proxies said, whether they added to the line or a line of their own.
+func forwardedFor(h *protocol.RequestHeader) string {
+	return string(bytes.Join(h.PeekAll("X-Forwarded-For"), []byte(",")))
 }
 
 // direct tells that the request came from this machine, through no proxy.

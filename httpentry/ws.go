@@ -84,7 +84,7 @@ func (s *Server) admitSocket(c *conn, raw []byte) (ip string, err error) {
 	if origin := string(h.Peek("Origin")); origin != "" && !s.originListed(origin) && !sameHost(origin, string(h.Host())) {
 		return "", code.Errorf(code.Denied, "pages of %.100q may not open a WebSocket here", origin)
 	}
-	return s.clientIP(c.remote, string(h.Peek("X-Forwarded-For"))), nil
+	return s.clientIP(c.remote, forwardedFor(&h)), nil
 }
 
 // sameHost tells whether a page of origin was served by this host.

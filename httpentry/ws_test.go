@@ -329,6 +329,14 @@ func TestServerClosesSocketsWithACode(t *testing.T) {
 	c.wantClose(4402)
 }
 
+func TestAServerThatStopsClosesSockets(t *testing.T) {
+	w := newWorld(t, nil)
+	c := w.socket()
+	c.login()
+	go w.stop()
+	c.wantClose(4301)
+}
+
 // An idle WebSocket holds no goroutine.
 func TestIdleSocketsHoldNoGoroutine(t *testing.T) {
 	w := newWorld(t, nil)
