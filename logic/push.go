@@ -103,6 +103,7 @@ func (l *Logic) reachedLocked(u *user, p position) {
 		return
 	}
 	u.acked = p
+	u.wake.looks, u.wake.lookAt = 0, time.Time{}
 	u.due = slices.DeleteFunc(u.due, func(d due) bool {
 		if p.less(d.version) {
 			return false

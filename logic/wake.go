@@ -18,6 +18,10 @@ type wake struct {
 	next   time.Time     // not again before
 	pause  time.Duration // doubles
 	queued bool          // on its way to the queue
+	// looks at the user that found him where he was, and when the next is worth its reads;
+	// reset whenever he moves or is woken.
+	looks  int
+	lookAt time.Time
 }
 
 // watchItem is a user with deliveries outstanding, to be looked at again.
@@ -202,6 +206,7 @@ func (w *wake) told(version position, ok bool, now time.Time, first time.Duratio
 	if w.at.less(version) {
 		w.at, w.pause = version, 0
 	}
+	w.looks, w.lookAt = 0, time.Time{}
 	w.pause = min(max(first, 2*w.pause), wakeMost)
 	w.next = now.Add(w.pause)
 }
@@ -260,13 +265,23 @@ func (l *Logic) lookLocked(u *user, now time.Time) bool {
 		late = true
 		return false
 	})
-	if len(u.conns) == 0 && len(u.due) > 0 {
+	switch {
+	case len(u.due) == 0 || now.Before(u.wake.lookAt):
+		return false
+	case len(u.conns) == 0:
 		l.askLocked(u)
-	} else if late {
+	case late:
 		l.wakeLocked(u, now)
+	case !woken:
+		return false
 	}
+	u.wake.looks++
+	u.wake.lookAt = now.Add(backoff(u.wake.looks, watchEvery, lookMost))
 	return late || woken
 }
+
+// lookMost bounds the pause between two questions about a user who does not move.
+const lookMost = 30 * time.Second
 
 // refresh reads how far users are: a device may have acked elsewhere, or was woken (R09).
 func (l *Logic) refresh(ctx context.Context, users []presence.User) {
