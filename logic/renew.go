@@ -32,8 +32,12 @@ func (l *Logic) Renew(ctx context.Context, b *tier.RenewBatch) (*tier.RenewReply
 	reply := &tier.RenewReply{}
 	for i, it := range b.Items {
 		p := progress[users[i]]
-		if p != nil && lost(it, p) {
-			reply.Replaced = append(reply.Replaced, it.Conn)
+		if p != nil && !holds(it, p, it.SessionEpoch) {
+			if holds(it, p, 0) {
+				reply.Stale = append(reply.Stale, it.Conn) // to its own device (R27)
+			} else {
+				reply.Replaced = append(reply.Replaced, it.Conn)
+			}
 			l.drop(it, b.Boot)
 			continue
 		}
@@ -42,10 +46,10 @@ func (l *Logic) Renew(ctx context.Context, b *tier.RenewBatch) (*tier.RenewReply
 	return reply, nil
 }
 
-// lost tells that the session of a renewal is not in its slot any more.
-func lost(it *tier.Renewal, p *tier.UserProgress) bool {
-	return !slices.ContainsFunc(p.Sessions, func(s *tier.Session) bool {
-		return s.Device == it.Device && s.SessionEpoch == it.SessionEpoch
+// holds tells that the device of a renewal has a slot, in this session; 0 = in any.
+func holds(it *tier.Renewal, p *tier.UserProgress, session uint64) bool {
+	return slices.ContainsFunc(p.Sessions, func(s *tier.Session) bool {
+		return s.Device == it.Device && (session == 0 || s.SessionEpoch == session)
 	})
 }
 
@@ -58,8 +62,8 @@ func (l *Logic) renewOne(b *tier.RenewBatch, it *tier.Renewal, p *tier.UserProgr
 		Device: it.Device, Class: it.Class, Platform: it.Platform, Gateway: b.Gateway, Boot: b.Boot,
 		Conn: it.Conn, SessionEpoch: it.SessionEpoch, IP: it.Ip, LoginMS: it.LoginMs,
 	})
-	if !ok {
-		reply.Replaced = append(reply.Replaced, it.Conn)
+	if !ok { // a later connection of the same device is known here
+		reply.Stale = append(reply.Stale, it.Conn)
 		return
 	}
 	c.renewed = now

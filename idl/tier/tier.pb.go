@@ -388,6 +388,7 @@ func (x *Renewal) GetLoginMs() int64 {
 type RenewReply struct {
 	Replaced []uint64  `protobuf:"varint,1,rep,packed,name=replaced" json:"replaced,omitempty"` // connections that lost their slot: KICK and close
 	Behind   []*Behind `protobuf:"bytes,2,rep,name=behind" json:"behind,omitempty"`             // connections whose cursor is below the user's head: NOTICE{sync}
+	Stale    []uint64  `protobuf:"varint,3,rep,packed,name=stale" json:"stale,omitempty"`       // connections that lost to a later login of their own device: close, they may come back
 }
 
 func (x *RenewReply) Reset() { *x = RenewReply{} }
@@ -406,6 +407,13 @@ func (x *RenewReply) GetReplaced() []uint64 {
 func (x *RenewReply) GetBehind() []*Behind {
 	if x != nil {
 		return x.Behind
+	}
+	return nil
+}
+
+func (x *RenewReply) GetStale() []uint64 {
+	if x != nil {
+		return x.Stale
 	}
 	return nil
 }

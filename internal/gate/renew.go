@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -182,11 +183,12 @@ func (r *renewer) call(ctx context.Context, rn *renewal) {
 
 // apply acts on what the Logic found.
 func (r *renewer) apply(rn *renewal, reply *tier.RenewReply) {
-	for _, id := range reply.Replaced {
-		for i, c := range rn.conns {
-			if c.id == id {
-				c.kick(rn.items[i].SessionEpoch)
-			}
+	for i, c := range rn.conns {
+		switch {
+		case slices.Contains(reply.Replaced, c.id):
+			c.kick(rn.items[i].SessionEpoch, code.CloseReplaced, "replaced")
+		case slices.Contains(reply.Stale, c.id):
+			c.kick(rn.items[i].SessionEpoch, code.CloseStaleLogin, "this device has logged in once more")
 		}
 	}
 	for _, b := range reply.Behind {
@@ -213,18 +215,18 @@ func (c *Conn) renewed(home uint64, ok bool) {
 }
 
 // kick ends a session that lost its slot, unless it has become another meanwhile.
-func (c *Conn) kick(session uint64) {
+func (c *Conn) kick(session uint64, closing code.Code, reason string) {
 	c.mu.Lock()
 	defer c.unlock()
 	if c.phase != online || c.session != session {
 		return
 	}
 	body, _ := (&im.Kick{
-		Code: uint32(code.CloseReplaced), Reason: "replaced", AtMs: time.Now().UnixMilli(),
+		Code: uint32(closing), Reason: reason, AtMs: time.Now().UnixMilli(),
 	}).Marshal(nil)
 	c.sendLocked(wire.Frame{Cmd: im.Cmd_KICK, Flags: wire.FlagOneWay, Body: body})
 	c.kicked = true
-	c.endLocked(code.Errorf(code.CloseReplaced, "another login took this session's place"))
+	c.endLocked(code.Errorf(closing, "%s", reason))
 }
 
 // homeKey names one life of an instance.

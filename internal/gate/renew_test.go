@@ -90,6 +90,19 @@ func TestP13LoserIsKickedByItsRenewal(t *testing.T) {
 	})
 }
 
+// R27: who lost to his own device comes back by himself. Seen to fail while every loser was
+// kicked with 4402: an SDK never reconnects after that (found by tests/sim).
+func TestR27LoserToHisOwnDeviceMayComeBack(t *testing.T) {
+	inWorld(t, setup{}, func(w *world) {
+		c, other := w.login("alice", nil), w.login("bob", nil)
+		w.logics[0].answerRenewals(tier.RenewReply{Stale: []uint64{c.conn.ID()}})
+		time.Sleep(20 * time.Second)
+		c.expect("KICK 4307 this device has logged in once more")
+		c.expectClose(code.CloseStaleLogin)
+		other.expectClose(0)
+	})
+}
+
 // R21: when a user's home changes, his sessions are known there at once, not a period later.
 // Seen to fail with sweepAll taken out of renewer.run.
 func TestR21HomeThatChangesHearsAtOnce(t *testing.T) {
