@@ -26,6 +26,8 @@ type request struct {
 	system bool
 	// deadline after which it is not worth doing.
 	deadline time.Time
+	// at is when its turn came.
+	at time.Time
 	// done takes the answer of Execute; capacity 1.
 	done chan *tier.ExecuteReply
 	// job is run instead of a command: what a command leaves to be done in a lane.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"math/rand/v2"
-	"time"
 
 	"hongyan/idl/code"
 	"hongyan/idl/im"
@@ -101,9 +100,8 @@ func (l *Logic) appendMessage(c *call, id conv.ID) error {
 
 // begin submits a call's item.
 func (l *Logic) begin(c *call, hash uint64) error {
-	now := time.Now()
-	c.submit.TtlMs = max(1, c.deadline.Sub(now).Milliseconds())
-	c.write = write{item: &c.submit, hash: hash, outcome: c, expires: now.Add(l.cfg.SettleTimeout)}
+	c.submit.TtlMs = max(1, c.deadline.Sub(c.at).Milliseconds())
+	c.write = write{item: &c.submit, hash: hash, outcome: c, expires: c.at.Add(l.cfg.SettleTimeout)}
 	if c.deadline.Before(c.expires) {
 		c.expires = c.deadline
 	}

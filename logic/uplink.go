@@ -48,7 +48,7 @@ func (l *Logic) packet(r *request, now time.Time) {
 		r.deadline = now.Add(l.life(r.up, c))
 	}
 	if c.duty == inline {
-		l.serve(context.Background(), r)
+		l.run(context.Background(), c, r, now)
 		return
 	}
 	if !l.lanes[c.duty].put(r.user(), r) {
@@ -76,28 +76,28 @@ func (l *Logic) life(up *tier.Uplink, c *command) time.Duration {
 	return most
 }
 
-// serve runs one command, or event, and answers it.
+// serve does what a lane holds: a command, an event or a job.
 func (l *Logic) serve(ctx context.Context, r *request) {
 	if r.up.Event == tier.Uplink_CLOSED {
 		l.closed(r)
 		return
 	}
+	ctx, cancel := context.WithDeadline(ctx, r.deadline)
+	defer cancel()
 	if r.job != nil {
-		ctx, cancel := context.WithDeadline(ctx, r.deadline)
-		defer cancel()
 		r.job(ctx)
 		return
 	}
-	c := l.command(r.up.Cmd)
-	if !time.Now().Before(r.deadline) {
+	l.run(ctx, l.command(r.up.Cmd), r, time.Now())
+}
+
+// run runs a command, unless its time is up, and answers it.
+func (l *Logic) run(ctx context.Context, c *command, r *request, now time.Time) {
+	if !now.Before(r.deadline) {
 		l.fail(r, code.Errorf(code.Expired, "the request outlived its deadline in a queue"))
 		return
 	}
-	if c.duty != inline {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, r.deadline)
-		defer cancel()
-	}
+	r.at = now
 	body, err := c.run(l, ctx, r)
 	switch {
 	case err != nil:
