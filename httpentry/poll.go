@@ -116,7 +116,7 @@ func (p *pollers) poll(req *im.LpPoll, ip string, w waiter) (*pollSession, error
 	case kick != nil:
 		return nil, p.answerKicked(w, kick)
 	case s != nil:
-		s.ack(req.Epoch, req.Cursor)
+		s.ack(req.N, req.Epoch, req.Cursor)
 		s.poll(req, w)
 		return s, nil
 	}
@@ -137,7 +137,7 @@ func (p *pollers) takeOver(id sid, req *im.LpPoll, ip string, w waiter) (*pollSe
 		return nil, err
 	}
 	if !fresh {
-		s.ack(req.Epoch, req.Cursor)
+		s.ack(req.N, req.Epoch, req.Cursor)
 		s.poll(req, w)
 		return s, nil
 	}

@@ -18,6 +18,7 @@ import (
 	"hongyan/internal/gate"
 	"hongyan/internal/route"
 	"hongyan/internal/token"
+	"hongyan/internal/wire"
 )
 
 // bed is one or two instances of the long poll before a fake Logic, in a synctest bubble.
@@ -285,6 +286,36 @@ func TestZZ06TheCursorIsTheAck(t *testing.T) {
 		time.Sleep(time.Minute) // what the gate would send again if it had not been told
 		if got := b.took(tier.Uplink_OVERDUE, 0); len(got) > 0 {
 			t.Errorf("overdue: %+v", got)
+		}
+	})
+}
+
+// A client whose cursor is beyond the head is told to reset and starts anew from a lower one:
+// what is pushed from then on must not count as known. Seen red while a session's cursor only
+// rose: everything up to the old one was dropped without a word, and so were its acks.
+func TestAPollWithALowerCursorStartsAnew(t *testing.T) {
+	inBed(t, func(t *testing.T, b *bed) {
+		b.login = &im.SyncRsp{Epoch: 1, Head: 10, MustReset: true}
+		rsp, err := b.instances[0].open(t.Context(), &im.LpOpen{Token: "alice/phone", Epoch: 1, Cursor: 500}, "1.2.3.4")
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := b.poll(0, im.LpPoll{Sid: rsp.Sid, N: 1})
+		p.s.request(im.Cmd_SYNC, &im.Sync{Epoch: 1}, func(wire.Frame) {})
+		b.push(0, 11)
+		time.Sleep(time.Second)
+		if p.versions() != "[11]" {
+			t.Fatalf("pushed %s", p.versions())
+		}
+		b.poll(0, im.LpPoll{Sid: rsp.Sid, N: 2, Cursor: 11})
+		time.Sleep(time.Second)
+		if acks := b.took(tier.Uplink_CURSOR, 0); len(acks) == 0 || acks[len(acks)-1].Cursor != 11 {
+			t.Errorf("logic was told %+v", acks)
+		}
+		b.poll(0, im.LpPoll{Sid: rsp.Sid, N: 1, Cursor: 500}) // late, of before
+		b.push(0, 12)
+		if p = b.poll(0, im.LpPoll{Sid: rsp.Sid, N: 3, Cursor: 11}); p.versions() != "[12]" {
+			t.Errorf("after a late poll, pushed %s", p.versions())
 		}
 	})
 }

@@ -65,12 +65,17 @@ const (
 	maxRepeats = 3
 )
 
-// ack passes on what a poll's cursor confirms, and that the client is there.
-func (s *pollSession) ack(epoch, cursor uint64) {
+// ack passes on what a poll's cursor confirms, and that the client is there. A newer poll with
+// a lower cursor is that of a client that was told to reset: what he has counts from there. An
+// older one says nothing.
+func (s *pollSession) ack(n, epoch, cursor uint64) {
 	s.conn.Heard()
 	at := position{epoch, cursor}
 	s.mu.Lock()
-	news := !s.opening && s.told.before(at)
+	if n > s.n && at.before(s.acked) {
+		s.acked, s.told, s.repeats = at, at, 0
+	}
+	news := !s.opening && n >= s.n && s.told.before(at)
 	if news {
 		s.told = at
 	}
