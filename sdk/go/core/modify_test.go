@@ -1,10 +1,13 @@
 package core
 
 import (
+	"strings"
 	"testing"
 	"time"
 
+	"hongyan/idl/code"
 	"hongyan/idl/im"
+	"hongyan/internal/wire"
 )
 
 func event(seq, target uint64, kind im.Kind, text string) *im.Message {
@@ -117,6 +120,42 @@ func TestRecallAndEditGoThroughTheOutbox(t *testing.T) {
 		t.Fatalf("modified %+v", got)
 	}
 	d.wantCursor(2)
+}
+
+// TestEditsOfOneMessageKeepTheirOrder: the first of two edits is refused as overloaded; the
+// second must not pass it, for the last text that the user wrote is to stay. Seen to fail:
+// with edits that wait for sends only.
+func TestEditsOfOneMessageKeepTheirOrder(t *testing.T) {
+	d := newDevice(t)
+	d.level(1, 0)
+	edit := func(id string, target uint64) {
+		if err := d.core.Send(d.now, Outgoing{ClientMsgID: id, Cmd: im.Cmd_EDIT, Conv: ab, Target: target, Text: id}); err != nil {
+			t.Fatal(err)
+		}
+		d.run()
+	}
+	var order []string
+	sent := func() wire.Frame {
+		f := d.sent(im.Cmd_EDIT)
+		var m im.Modify
+		d.body(f, &m)
+		order = append(order, m.ClientMsgId)
+		return f
+	}
+	edit("e1", 1)
+	edit("e2", 1)
+	edit("e3", 2)
+	first := sent()
+	sent() // of another message: waits for nobody
+	d.refuse(first, code.Overloaded, 100*time.Millisecond)
+	d.pass(time.Second)
+	again := sent()
+	d.silent()
+	d.reply(again, &im.SendAck{Conv: ab, Seq: 3, Epoch: 1, Version: 1, LastSeq: 3})
+	sent()
+	if got := strings.Join(order, " "); got != "e1 e3 e1 e2" {
+		t.Errorf("written %s", got)
+	}
 }
 
 // TestR25AckAfterTheRecall: our message was stored, its ack lost, and it was recalled; the

@@ -178,7 +178,8 @@ func (c *Core) convOf(s *sending) string {
 // writeSends writes what may be written, oldest first. The predecessor of an entry is the
 // nearest earlier one to the same conversation that is still unacknowledged (R13): an
 // entry leaves only behind it, on the same connection, so a refused one holds up those
-// after it and nobody else.
+// after it and nobody else. Edits of one message have no such name to give: each waits until
+// the one before it is settled, or the older text could be stored last.
 func (c *Core) writeSends(now time.Time) {
 	flying := 0
 	for _, s := range c.outbox {
@@ -187,16 +188,22 @@ func (c *Core) writeSends(now time.Time) {
 		}
 	}
 	last := map[string]*sending{}
+	changing := map[entryKey]bool{}
 	for _, s := range c.outbox {
 		if s.Failed != code.OK {
 			continue
 		}
 		conv := c.convOf(s)
 		before := last[conv]
+		waits := false
 		if s.Cmd == im.Cmd_SEND {
 			last[conv] = s
+		} else {
+			target := entryKey{conv, s.Target}
+			waits, changing[target] = changing[target], true
 		}
 		switch {
+		case waits:
 		case before != nil && !before.flying:
 		case s.flying:
 			if c.due(now, s.wroteAt.Add(c.cfg.RetryAfter)) {
@@ -212,6 +219,12 @@ func (c *Core) writeSends(now time.Time) {
 			last[conv] = before
 		}
 	}
+}
+
+// entryKey names an entry of a log.
+type entryKey struct {
+	conv string
+	seq  uint64
 }
 
 // write raises the attempt, saves it and writes the entry, or fails it if it is too large.
