@@ -125,18 +125,21 @@ func (p *plan) remember(c *conversation) error {
 	return nil
 }
 
-// readBack fills the memory of a conversation from its last entries. If they do not reach
-// back a whole window, it covers only what was stored since it was loaded.
+// readBack fills the memory of a conversation from its last entries. It covers the window
+// if that is all there are, or the first of them is older; else only what was stored since
+// the conversation was loaded. Entries of an earlier life of the das are dated by a clock
+// that may have jumped since: within the first window of a life dates are not believed.
 func (c *conversation) readBack(list []*store.Message, p *plan) {
+	window := p.w.das.cfg.DedupeWindow
 	r := c.recent // with what the ring had no room for
 	r.keys, r.traces, r.oldest, r.last = nil, nil, 0, list[0].Seq-1
 	for _, m := range list {
 		at := min(p.at-time.Duration(p.ms-m.CreatedMS)*time.Millisecond, p.at)
 		side := max(c.side(m.Sender), 0)
 		r.add(m.Seq, keyHash(m.Sender, m.ClientMsgID), trace{m.Ord, m.OwnOrd, at, int8(side)}, p.at, 0)
-		if m == list[0] && at <= p.at-p.w.das.cfg.DedupeWindow || m.Seq == 1 {
-			r.since = forever
-		}
+	}
+	if first := list[0]; first.Seq == 1 || p.at >= window && p.ms-first.CreatedMS >= window.Milliseconds() {
+		r.since = forever
 	}
 	c.recent = r
 }

@@ -28,6 +28,9 @@ type Config struct {
 
 	// MaxBody is the most text and data of one message, in bytes.
 	MaxBody int `koanf:"max_body"`
+	// MaxAnswer is about how many bytes of messages one read returns; then it says that there
+	// is more. No peer of the protocol must take a body over 1 MiB.
+	MaxAnswer int `koanf:"max_answer"`
 	// DedupeWindow is for how long the keys of a conversation's messages are remembered. It
 	// must exceed by far what a SEND can live on its way here (R10).
 	DedupeWindow time.Duration `koanf:"dedupe_window"`
@@ -127,6 +130,7 @@ func DefaultConfig() Config {
 		Lag:          LagConfig{Age: 5 * time.Second, Rows: 256, Every: time.Second},
 		Session:      SessionConfig{FreeAfter: 60 * time.Second, RenewAfter: 15 * time.Second},
 		MaxBody:      256 << 10,
+		MaxAnswer:    512 << 10,
 		DedupeWindow: 5 * time.Minute,
 		RetryAfter:   200 * time.Millisecond,
 		DrainTime:    2 * time.Second,
@@ -180,6 +184,7 @@ func (c Config) positive() []setting {
 		{"lag.rows", int64(c.Lag.Rows)},
 		{"lag.every", int64(c.Lag.Every)},
 		{"max_body", int64(c.MaxBody)},
+		{"max_answer", int64(c.MaxAnswer)},
 		{"dedupe_window", int64(c.DedupeWindow)},
 		{"retry_after", int64(c.RetryAfter)},
 		{"drain_time", int64(c.DrainTime)},

@@ -33,11 +33,12 @@ func (d *Das) History(ctx context.Context, req *tier.HistoryRequest) (*im.Histor
 		return nil, code.Errorf(code.BadRequest, "from_seq %d is beyond to_seq %d", h.FromSeq, h.ToSeq)
 	}
 	return reading(ctx, d, d.lanes.message, "history", func(v store.View) (*im.HistoryRsp, error) {
-		return history(v, key, h)
+		return history(v, key, h, d.cfg.MaxAnswer)
 	})
 }
 
-func history(v store.View, key store.Key, h *im.History) (*im.HistoryRsp, error) {
+func history(v store.View, key store.Key, h *im.History, maxAnswer int) (*im.HistoryRsp, error) {
+	room, modsRoom := budgets(maxAnswer)
 	if _, err := epochOf(v, key); err != nil {
 		return nil, err
 	}
@@ -59,9 +60,11 @@ func history(v store.View, key store.Key, h *im.History) (*im.HistoryRsp, error)
 		if h.FromSeq <= to {
 			list, err = v.Range(key, h.FromSeq, to, limit)
 		}
+		list = room.oldest(list)
 		rsp.More = len(list) > 0 && list[len(list)-1].Seq < to
 	} else {
 		list, err = v.Last(key, h.BeforeSeq, limit)
+		list = room.newest(list)
 		rsp.More = len(list) > 0 && list[0].Seq > 1
 	}
 	if err != nil {
@@ -73,6 +76,7 @@ func history(v store.View, key store.Key, h *im.History) (*im.HistoryRsp, error)
 		if err != nil {
 			return nil, fmt.Errorf("read the modifications of %q: %w", key.ID, err)
 		}
+		mods = modsRoom.oldest(mods)
 		rsp.Modified = messagesOf(mods)
 	}
 	return rsp, nil

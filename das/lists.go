@@ -34,11 +34,11 @@ func (d *Das) Conversations(ctx context.Context, req *tier.ConversationsRequest)
 		c = &im.Conversations{}
 	}
 	return reading(ctx, d, d.lanes.contact, "conversations", func(v store.View) (*im.ConversationsRsp, error) {
-		return conversations(v, user, c, req.Contacts)
+		return conversations(v, user, c, req.Contacts, budget(d.cfg.MaxAnswer))
 	})
 }
 
-func conversations(v store.View, user store.Key, c *im.Conversations, contacts bool) (*im.ConversationsRsp, error) {
+func conversations(v store.View, user store.Key, c *im.Conversations, contacts bool, room budget) (*im.ConversationsRsp, error) {
 	if _, err := epochOf(v, user); err != nil {
 		return nil, err
 	}
@@ -65,11 +65,14 @@ func conversations(v store.View, user store.Key, c *im.Conversations, contacts b
 			break
 		}
 	}
+	var err error
+	rsp.Conversations, err = tellRows(v, user, found, clamp(c.Messages, listMessages, listMessagesMost), &room)
+	if n := len(rsp.Conversations); n < len(found) {
+		rsp.More, before = true, found[n-1].Version
+	}
 	if rsp.More {
 		rsp.NextBeforeVersion = before
 	}
-	var err error
-	rsp.Conversations, err = tellRows(v, user, found, clamp(c.Messages, listMessages, listMessagesMost))
 	return rsp, err
 }
 

@@ -284,3 +284,51 @@ func (s *slowViews) View(ctx context.Context) (store.View, error) {
 	time.Sleep(time.Second)
 	return s.Store.View(ctx)
 }
+
+// An answer has a size: what does not fit is asked for again. Seen red: without the budget
+// each answer holds everything.
+func TestAnswersAreBounded(t *testing.T) {
+	inBed(t, exclusive(), func(t *testing.T, b *bed) {
+		b.cfg.MaxAnswer = 13_000
+		d := b.start(0)
+		body := strings.Repeat("x", 3000)
+		for i := range 12 {
+			b.write(d, send(fmt.Sprintf("p:a:b%02d", i%3), "a", fmt.Sprint(i), body)).ok(t)
+		}
+		seen, cursor := 0, uint64(0)
+		for pages := 1; ; pages++ {
+			rsp := b.syncFrom(d, &im.Sync{Epoch: 1, Cursor: cursor})
+			seen += len(rsp.Changes)
+			for _, c := range rsp.Changes {
+				equal(t, "the newest are there", c.Messages[len(c.Messages)-1].Seq, 4)
+			}
+			if cursor = rsp.NextCursor; !rsp.More {
+				equal(t, "pages", pages, 3)
+				break
+			}
+		}
+		equal(t, "conversations", seen, 3)
+		rsp, err := d.History(t.Context(), &tier.HistoryRequest{Tenant: tenant, Uid: "a", History: &im.History{Conv: "p:a:b00"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "newest", fmt.Sprint(len(rsp.Messages), rsp.Messages[0].Seq, rsp.More), "4 1 false")
+		b.write(d, send("p:a:b00", "a", "big", strings.Repeat("x", 20_000))).ok(t)
+		rsp, err = d.History(t.Context(), &tier.HistoryRequest{Tenant: tenant, Uid: "a", History: &im.History{Conv: "p:a:b00"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "one at least", fmt.Sprint(len(rsp.Messages), rsp.Messages[0].Seq, rsp.More), "1 5 true")
+		list, err := d.Conversations(t.Context(), &tier.ConversationsRequest{Tenant: tenant, Uid: "a"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "first page", fmt.Sprint(len(list.Conversations), list.More), "1 true")
+		list, err = d.Conversations(t.Context(), &tier.ConversationsRequest{Tenant: tenant, Uid: "a",
+			Conversations: &im.Conversations{BeforeVersion: list.NextBeforeVersion}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "second page", fmt.Sprint(len(list.Conversations), list.More), "2 false")
+	})
+}

@@ -29,7 +29,7 @@ type trace struct {
 	side   int8          // of its sender
 }
 
-// forever is before every moment: all entries there are, are remembered.
+// forever is before every moment: nothing within any window is missing.
 const forever = time.Duration(-1 << 62)
 
 // covers tells that no key stored within the window is missing.
@@ -63,7 +63,7 @@ func (r *recent) at(seq uint64) *trace {
 // add remembers entry seq. now and window decide which of the older ones may be forgotten.
 func (r *recent) add(seq, key uint64, t trace, now, window time.Duration) {
 	if seq != r.last+1 { // not connected with what is here
-		r.keys, r.traces, r.oldest = r.keys[:0], r.traces[:0], 0
+		r.keys, r.traces, r.oldest, r.since = r.keys[:0], r.traces[:0], 0, now
 	}
 	r.last = seq
 	if len(r.keys) < ringSize {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"hongyan/das/store"
 	"hongyan/idl/code"
@@ -82,6 +83,45 @@ func rowOf(m *store.Member, uid string) (*im.Conversation, error) {
 	row := new(im.Conversation)
 	fillRow(row, m, id, uid)
 	return row, nil
+}
+
+// budget is how many bytes of messages an answer may still take.
+type budget int
+
+// budgets parts the size of an answer between messages and modifications: neither may
+// starve the other.
+func budgets(maxAnswer int) (messages, modifications budget) {
+	return budget(maxAnswer - maxAnswer/4), budget(maxAnswer / 4)
+}
+
+// messageSize is what a message takes beside its body, in bytes, about.
+const messageSize = 200
+
+// take tells whether a message still fits. The first one always does.
+func (b *budget) take(m *store.Message) bool {
+	fits := *b > 0
+	*b -= budget(len(m.Text) + len(m.Data) + messageSize)
+	return fits
+}
+
+// oldest are the first of a list, as many as fit.
+func (b *budget) oldest(list []*store.Message) []*store.Message {
+	for i, m := range list {
+		if !b.take(m) {
+			return list[:i]
+		}
+	}
+	return list
+}
+
+// newest are the last of a list, as many as fit.
+func (b *budget) newest(list []*store.Message) []*store.Message {
+	for i, m := range slices.Backward(list) {
+		if !b.take(m) {
+			return list[i+1:]
+		}
+	}
+	return list
 }
 
 func messagesOf(list []*store.Message) []*im.Message {

@@ -36,11 +36,12 @@ func (d *Das) Sync(ctx context.Context, req *tier.SyncRequest) (*im.SyncRsp, err
 		return nil, code.Errorf(code.TooLarge, "mods_known names %d conversations, over %d", len(s.ModsKnown), modsKnownMost)
 	}
 	return reading(ctx, d, d.lanes.session, "sync", func(v store.View) (*im.SyncRsp, error) {
-		return syncUser(v, user, s)
+		return syncUser(v, user, s, d.cfg.MaxAnswer)
 	})
 }
 
-func syncUser(v store.View, user store.Key, s *im.Sync) (*im.SyncRsp, error) {
+func syncUser(v store.View, user store.Key, s *im.Sync, maxAnswer int) (*im.SyncRsp, error) {
+	room, modsRoom := budgets(maxAnswer)
 	epoch, err := epochOf(v, user)
 	if err != nil {
 		return nil, err
@@ -59,22 +60,23 @@ func syncUser(v store.View, user store.Key, s *im.Sync) (*im.SyncRsp, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the changes of user %q: %w", user.ID, err)
 	}
-	rsp.NextCursor = head.Version
-	if rsp.More = len(rows) > limit; rsp.More {
-		rows = rows[:limit]
-		rsp.NextCursor = rows[limit-1].Version
-	}
-	if rsp.Changes, err = tellRows(v, user, rows, clamp(s.Messages, syncMessages, syncMessagesMost)); err != nil {
+	rsp.NextCursor, rsp.More = head.Version, len(rows) > limit
+	rows = rows[:min(len(rows), limit)]
+	rsp.Changes, err = tellRows(v, user, rows, clamp(s.Messages, syncMessages, syncMessagesMost), &room)
+	if err != nil {
 		return nil, err
 	}
-	rsp.Modified, err = modifiedSince(v, user, s.ModsKnown)
+	if n := len(rsp.Changes); rsp.More || n < len(rows) {
+		rsp.More, rsp.NextCursor = true, rsp.Changes[n-1].Version
+	}
+	rsp.Modified, err = modifiedSince(v, user, s.ModsKnown, &modsRoom)
 	return rsp, err
 }
 
 // tellRows are rows with the newest messages of each, up to what the row says: its version
-// covers no more.
-func tellRows(v store.View, user store.Key, rows []store.Member, messages int) ([]*im.Conversation, error) {
-	told := make([]*im.Conversation, len(rows))
+// covers no more. When there is no more room it stops, after one row at least.
+func tellRows(v store.View, user store.Key, rows []store.Member, messages int, room *budget) ([]*im.Conversation, error) {
+	told := make([]*im.Conversation, 0, len(rows))
 	for i := range rows {
 		row, err := rowOf(&rows[i], user.ID)
 		if err != nil {
@@ -85,15 +87,19 @@ func tellRows(v store.View, user store.Key, rows []store.Member, messages int) (
 			if err != nil {
 				return nil, fmt.Errorf("read the end of %q: %w", row.Conv, err)
 			}
+			list = room.newest(list)
 			row.Messages = messagesOf(list)
 		}
-		told[i] = row
+		if told = append(told, row); *room <= 0 {
+			break
+		}
 	}
 	return told, nil
 }
 
-// modifiedSince are the entries that were changed after what the client knows (R25).
-func modifiedSince(v store.View, user store.Key, known []*im.ModsKnown) ([]*im.Message, error) {
+// modifiedSince are the entries that were changed after what the client knows (R25), of
+// each conversation the earliest modifications first: it asks again from the last one told.
+func modifiedSince(v store.View, user store.Key, known []*im.ModsKnown, room *budget) ([]*im.Message, error) {
 	var told []*im.Message
 	for _, k := range known {
 		key, _, err := convKey(user.Tenant, user.ID, k.GetConv())
@@ -104,6 +110,7 @@ func modifiedSince(v store.View, user store.Key, known []*im.ModsKnown) ([]*im.M
 		if err != nil {
 			return nil, fmt.Errorf("read the modifications of %q: %w", key.ID, err)
 		}
+		list = room.oldest(list)
 		told = append(told, messagesOf(list)...)
 	}
 	return told, nil
