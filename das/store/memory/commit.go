@@ -22,7 +22,7 @@ func (s *Store) verifyLocked(b *store.Batch) *store.FenceError {
 		}
 	}
 	for _, x := range b.Users {
-		if s.users.get(x.Key, s.commits).head.Version != x.From {
+		if s.users.get(x.Key, s.commits).head.Version != x.From && !s.opt.Unfenced {
 			f.Users = append(f.Users, x.Key)
 		}
 	}
@@ -99,7 +99,8 @@ func (s *Store) applyLocked(b *store.Batch) {
 		conv(m.Conv).rewrite(m)
 	}
 	for _, x := range b.Users {
-		user(x.Key.Clone()).head.Version = x.To
+		head := &user(x.Key.Clone()).head
+		head.Version = max(head.Version, x.To)
 	}
 	for _, r := range b.Members {
 		u, m := user(r.User), r.Member.Clone()

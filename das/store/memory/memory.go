@@ -20,6 +20,9 @@ type Options struct {
 	// Strict panics when an entry without MayRepeat turns out to be a duplicate although its
 	// conversation's fence holds: its writer vouched for a key that is stored.
 	Strict bool
+	// Unfenced believes what a writer says of a user's head, right or wrong: simulations prove
+	// with it that they would notice a missing fence (R01).
+	Unfenced bool
 	// BeforeCommit may refuse a batch: its error is returned and nothing is written. It may
 	// sleep, and sees the batch before anybody else does.
 	BeforeCommit func(*store.Batch) error
@@ -37,7 +40,7 @@ type Store struct {
 	commits uint64         // the number of the last commit
 	views   map[*view]bool // open
 
-	buckets [store.Buckets]store.BucketState
+	buckets *[store.Buckets]store.BucketState // replaced, never changed: views share it
 	convs   table[store.Key, convLog]
 	users   table[store.Key, userLog]
 	fanOut  table[string, rows[store.FanOutRow]] // by owner
@@ -58,6 +61,7 @@ func New(opts ...Options) *Store {
 	if len(opts) > 0 {
 		s.opt = opts[0]
 	}
+	s.buckets = new([store.Buckets]store.BucketState)
 	for i := range s.buckets {
 		s.buckets[i] = store.BucketState{Epoch: 1, Open: true}
 	}
@@ -132,7 +136,9 @@ func (s *Store) SetBucket(_ context.Context, id uint32, state store.BucketState)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.buckets[id] = state
+	next := *s.buckets
+	next[id] = state
+	s.buckets = &next
 	return nil
 }
 

@@ -13,7 +13,7 @@ import (
 type view struct {
 	s       *Store
 	at      uint64
-	buckets [store.Buckets]store.BucketState
+	buckets *[store.Buckets]store.BucketState
 	closed  bool // under s.mu
 }
 
