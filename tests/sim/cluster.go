@@ -66,10 +66,10 @@ func newCluster(ctx context.Context, seed uint64, p profile, r rules, h *history
 	c := &cluster{
 		seed: seed, profile: p, rules: r, stats: s, history: h, log: log,
 		net:   newNetwork(seed, p.net, s),
-		store: memory.New(memory.Options{Exclusive: p.shape.exclusive}),
+		store: memory.New(memory.Options{Exclusive: p.shape.exclusive, Unfenced: r.unfenced}),
 	}
 	c.ctx, c.stop = context.WithCancel(ctx)
-	c.net.crash = c.crash
+	c.net.crash, c.net.work, c.net.done = c.crash, &c.work, c.ctx.Done()
 	c.presence = presencemem.New(presencemem.Config{})
 	c.queue = newBroker(c)
 	for tier, n := range map[string]int{tierGate: p.shape.gates, tierLogic: p.shape.logics, tierDas: p.shape.dases, tierExt: 1} {

@@ -26,6 +26,10 @@ type network struct {
 	procs map[string]*process
 	edges map[edgeName]*edge
 	crash func(p *process) // for crash points
+
+	hands chan func() // capacity 0: goroutines that wait for something to do
+	work  *sync.WaitGroup
+	done  <-chan struct{}
 }
 
 // netOdds are how likely a single message meets what.
@@ -65,7 +69,7 @@ var (
 func newNetwork(seed uint64, odds netOdds, s *stats) *network {
 	return &network{
 		stats: s, odds: odds, seed: seed,
-		procs: map[string]*process{}, edges: map[edgeName]*edge{},
+		procs: map[string]*process{}, edges: map[edgeName]*edge{}, hands: make(chan func()),
 	}
 }
 
@@ -207,7 +211,7 @@ func call[Req, Rsp any, PReq message[Req], PRsp message[Rsp]](
 		return nil, ctx.Err()
 	}
 	done := make(chan outcome[PRsp], 1)
-	go func() { done <- serve[Rsp](n, dest, f, sent, handle) }()
+	n.start(func() { done <- serve[Rsp](n, dest, f, sent, handle) })
 	var out outcome[PRsp]
 	select {
 	case out = <-done:
@@ -230,6 +234,24 @@ func call[Req, Rsp any, PReq message[Req], PRsp message[Rsp]](
 		return nil, out.err
 	}
 	return copyMessage[Rsp, PRsp](out.rsp)
+}
+
+// start runs fn on a goroutine of its own: one that has done, or another.
+func (n *network) start(fn func()) {
+	select {
+	case n.hands <- fn:
+	default:
+		n.work.Go(func() {
+			for {
+				fn()
+				select {
+				case fn = <-n.hands:
+				case <-n.done:
+					return
+				}
+			}
+		})
+	}
 }
 
 type outcome[PRsp any] struct {

@@ -44,7 +44,7 @@ func run(t *testing.T, seed uint64, r rules, log *slog.Logger) (res *result) {
 // oneProcessor makes what runs as repeatable as the scheduler allows.
 func oneProcessor(t testing.TB) {
 	was := runtime.GOMAXPROCS(1)
-	gc := debug.SetGCPercent(400)
+	gc := debug.SetGCPercent(1000)
 	t.Cleanup(func() {
 		runtime.GOMAXPROCS(was)
 		debug.SetGCPercent(gc)
