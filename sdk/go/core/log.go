@@ -347,14 +347,15 @@ func (c *Core) fetch(now time.Time, l *log) {
 }
 
 // fetched fills a gap. What the server does not return although it read so far does not
-// exist for this user, unless it says that there is more.
+// exist for this user. When it says that there is more, it has cut the range short, at either
+// end: then only what lies between the entries it returned is known.
 func (c *Core) fetched(now time.Time, l *log, asked Range, rsp *im.HistoryRsp, verify bool) {
-	oldest, stale := asked.To+1, false
+	oldest, newest, stale := asked.To+1, asked.From-1, false
 	for _, m := range rsp.Messages {
 		if m.Seq < asked.From || m.Seq > asked.To {
 			continue
 		}
-		oldest = min(oldest, m.Seq)
+		oldest, newest = min(oldest, m.Seq), max(newest, m.Seq)
 		if verify {
 			c.compare(l, m)
 		}
@@ -365,8 +366,9 @@ func (c *Core) fetched(now time.Time, l *log, asked Range, rsp *im.HistoryRsp, v
 		c.modified(now, m)
 	}
 	from, to := asked.From, min(asked.To, rsp.ReadAtSeq)
+	behind := to < asked.To
 	if rsp.More {
-		from = max(from, oldest)
+		from, to = max(from, oldest), min(to, newest)
 	}
 	if from <= to && !stale {
 		l.Held = l.Held.Add(from, to)
@@ -376,7 +378,7 @@ func (c *Core) fetched(now time.Time, l *log, asked Range, rsp *im.HistoryRsp, v
 		l.Verify = ""
 	}
 	c.mark(l)
-	if from > asked.From && oldest > asked.To || to < asked.To || stale {
+	if from > to || behind || stale {
 		c.fetchLater(now, l, 0) // no progress: not visible there yet
 		return
 	}
