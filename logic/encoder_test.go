@@ -24,3 +24,24 @@ func TestP16EncoderKeepsTenantsApart(t *testing.T) {
 		}
 	}
 }
+
+// A push costs the memory of what goes out, whatever the number of devices and members.
+func TestEncoderAllocatesOncePerRow(t *testing.T) {
+	m := &im.Message{Conv: "p:a:b", Seq: 1, Sender: "a", Text: "hello"}
+	rows := []*tier.Change{
+		{Tenant: "acme", Uid: "a", Row: &im.Conversation{Conv: "p:a:b", Version: 1, Messages: []*im.Message{m}}},
+		{Tenant: "acme", Uid: "b", Row: &im.Conversation{Conv: "p:a:b", Version: 9, Messages: []*im.Message{m}}},
+	}
+	e := &encoder{}
+	e.change(rows[0])
+	got := testing.AllocsPerRun(100, func() {
+		for _, c := range rows {
+			for range 3 { // devices
+				e.change(c)
+			}
+		}
+	})
+	if got > 2*2 { // a row, and its copy without messages
+		t.Errorf("%v allocations for two rows", got)
+	}
+}
