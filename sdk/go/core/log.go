@@ -97,7 +97,11 @@ func (c *Core) entry(now time.Time, l *log, m *im.Message) bool {
 	c.patch(m)
 	ref := Ref{ClientMsgID: m.ClientMsgId, Mod: m.ModSeq}
 	switch {
-	case m.Seq == 0 || m.Seq <= l.Floor:
+	case m.Seq == 0:
+	case m.Seq <= l.Floor: // not kept here, but the application may have it
+		if m.ModSeq > 0 {
+			c.emit(Modified{l.ID, m.Seq, m.ModSeq, m.Recalled, m.Text, m.Data})
+		}
 	case l.Held.Has(m.Seq):
 		c.again(now, l, m, ref)
 	case l.Refs[m.Seq].Mod > m.ModSeq:

@@ -188,7 +188,7 @@ func (c *Core) syncRefused(now time.Time, err *code.Error) {
 // asked cursor up to next_cursor, one row per conversation.
 func (c *Core) onSync(now time.Time, rsp *im.SyncRsp, asked Cursor) {
 	here := c.saved.Cursor
-	fresh := here.Version == 0 && here.Base == 0
+	fresh := here.Epoch == 0 // not Base: it may well have been 0
 	if rsp.MustReset || rsp.Epoch != here.Epoch && !fresh {
 		c.reset(now, rsp.Epoch, rsp.Head)
 		return
