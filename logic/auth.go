@@ -146,12 +146,16 @@ func (l *Logic) welcome(r *request, c *conn, sync *im.SyncRsp) {
 	}
 	for _, down := range c.backlog {
 		at := position{down.Epoch, down.Version}
-		if !sync.More && next.less(at) && l.down(c.line(), down, &u.User) {
+		switch {
+		case sync.More || !next.less(at):
+		case l.down(c.line(), down, &u.User):
 			c.pushed, c.pushedAt = furthest(c.pushed, at), time.Now()
+		default:
+			c.behind = true
 		}
 	}
-	if c.behind {
-		l.noticeLocked(c)
+	if c.behind && !l.noticeLocked(c) {
+		l.lagLocked(c)
 	}
 	c.backlog, c.behind = nil, false
 }

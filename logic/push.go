@@ -195,7 +195,29 @@ func (l *Logic) sendChangeLocked(conn *conn, c *tier.Change, body []byte, now ti
 	if l.downItem(conn.line(), downItem{down: down, user: &conn.user.User, change: c}) {
 		conn.pushed, conn.pushedAt = furthest(conn.pushed, position{c.Epoch, c.Row.Version}), now
 		l.met.pushes.Inc()
+		return
 	}
+	l.lagLocked(conn)
+}
+
+// lagPause is when a connection is told to sync whose push found its gateway's queue full.
+const lagPause = time.Second
+
+// lagLocked has a connection told to sync, once there is room for that.
+func (l *Logic) lagLocked(conn *conn) {
+	if conn.lagging {
+		return
+	}
+	conn.lagging = true
+	l.later.after(lagPause, func() {
+		s := l.users.shard(conn.user.hash)
+		s.Lock()
+		defer s.Unlock()
+		conn.lagging = false
+		if slices.Contains(conn.user.conns, conn) && !l.noticeLocked(conn) {
+			l.lagLocked(conn)
+		}
+	})
 }
 
 // backlogMax bounds what is kept for a connection that is being logged in; beyond, it syncs.

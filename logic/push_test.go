@@ -128,6 +128,36 @@ func TestPushesLeaveInTheOrderOfVersions(t *testing.T) {
 	})
 }
 
+// P30: a gateway is slow and its queue full: pushes are dropped, and their connections are
+// told to sync as soon as there is room, not only by their next renewal. Found by tests/sim.
+// Seen to fail: without lagLocked.
+func TestP30DroppedPushIsFollowedByANotice(t *testing.T) {
+	inWorld(t, 1, 1, func(w *world) {
+		alice, bob := w.client("alice", "a1", 1), w.client("bob", "b1", 2)
+		alice.login(0)
+		bob.login(0)
+		var slow atomic.Bool
+		slow.Store(true)
+		w.gateway.down = func() bool {
+			if slow.Load() {
+				time.Sleep(3 * time.Second)
+			}
+			return false
+		}
+		for i := range 10 {
+			alice.send("bob", fmt.Sprint("m", i), "hello")
+			pass(time.Millisecond)
+		}
+		pass(2 * time.Second)
+		slow.Store(false)
+		pass(10 * time.Second)
+		frames := bob.frames()
+		notice := decode(t, frames[len(frames)-1], &im.Notice{})
+		equal(t, "last frame", frames[len(frames)-1].Cmd, uint32(im.Cmd_NOTICE))
+		equal(t, "head", notice.Head, w.user("bob").head)
+	}, func(_ *world, c *Config) { c.DownQueue = 4 })
+}
+
 // A gateway says that a connection is gone: its route is dropped, and the presence cache
 // asked once more.
 func TestGoneConnectionIsLookedUpOnceMore(t *testing.T) {

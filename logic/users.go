@@ -84,6 +84,8 @@ type conn struct {
 	dirty bool
 	// syncing: AUTH_ACK is not sent yet; pushes wait in backlog, and are cut short by behind.
 	syncing bool
+	// lagging: a push was dropped, and a NOTICE is on its way.
+	lagging bool
 	backlog []*tier.Down
 	behind  bool
 }
@@ -274,12 +276,11 @@ func (l *Logic) closed(r *request) {
 	}
 }
 
-// noticeLocked tells a connection to sync.
-func (l *Logic) noticeLocked(c *conn) {
+// noticeLocked tells a connection to sync. False: its gateway's queue is full.
+func (l *Logic) noticeLocked(c *conn) bool {
 	n := &im.Notice{What: im.Notice_SYNC, Epoch: c.user.head.epoch, Head: c.user.head.n}
-	if body, err := n.Marshal(nil); err == nil {
-		l.down(c.line(), &tier.Down{Conn: c.Conn, Cmd: uint32(im.Cmd_NOTICE), Body: body}, nil)
-	}
+	body, err := n.Marshal(nil)
+	return err == nil && l.down(c.line(), &tier.Down{Conn: c.Conn, Cmd: uint32(im.Cmd_NOTICE), Body: body}, nil)
 }
 
 // sweepUsers forgets connections that were not renewed for three periods, and idle users.
