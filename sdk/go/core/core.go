@@ -48,6 +48,7 @@ type Core struct {
 	// Sending.
 	outbox []*sending // by N
 	byID   map[string]*sending
+	limits map[string]int // conversations in which a send was refused: so many may fly
 	lastN  uint64
 	marks  []*mark // READs under way
 	asks   []*ask  // user calls under way
@@ -140,6 +141,7 @@ func New(cfg Config, saved *Saved) (*Core, error) {
 		logs:    make(map[string]*log, len(saved.Convs)),
 		late:    map[string]map[uint64]*Modified{},
 		byID:    make(map[string]*sending, len(saved.Outbox)),
+		limits:  map[string]int{},
 		durable: saved.Cursor,
 	}
 	c.restoreLogs()

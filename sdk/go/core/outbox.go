@@ -130,6 +130,7 @@ func (c *Core) forget(s *sending) {
 
 // dropSends: the connection is gone, whatever was written on it is written again.
 func (c *Core) dropSends() {
+	clear(c.limits)
 	for _, s := range c.outbox {
 		if s.behind {
 			s.notBefore = time.Time{}
@@ -178,13 +179,16 @@ func (c *Core) convOf(s *sending) string {
 // writeSends writes what may be written, oldest first. The predecessor of an entry is the
 // nearest earlier one to the same conversation that is still unacknowledged (R13): an
 // entry leaves only behind it, on the same connection, so a refused one holds up those
-// after it and nobody else. Edits of one message have no such name to give: each waits until
+// after it and nobody else. After a refusal a conversation is tried with its oldest entry
+// alone, and each one taken lets one more fly: a pipeline written again whole for every
+// refusal in it would feed the very overload that refused it. Edits of one message have no such name to give: each waits until
 // the one before it is settled, or the older text could be stored last.
 func (c *Core) writeSends(now time.Time) {
-	flying := 0
+	flying, flyingOf := 0, map[string]int{}
 	for _, s := range c.outbox {
 		if s.flying {
 			flying++
+			flyingOf[c.convOf(s)]++
 		}
 	}
 	last := map[string]*sending{}
@@ -210,10 +214,11 @@ func (c *Core) writeSends(now time.Time) {
 				c.write(now, s, before)
 			}
 		case flying >= c.cfg.Window:
+		case before != nil && c.limits[conv] > 0 && flyingOf[conv] >= c.limits[conv]:
 		case s.notBefore.IsZero() || c.due(now, s.notBefore):
-			c.freeBehind(s)
 			c.write(now, s, before)
 			flying++
+			flyingOf[conv]++
 		}
 		if s.Failed != code.OK {
 			last[conv] = before
@@ -244,13 +249,6 @@ func (c *Core) write(now time.Time, s, before *sending) {
 	s.seq = seq
 	k.done = func(now time.Time, a answer) { c.onSendAnswer(now, id, seq, a) }
 	c.due(now, now.Add(c.cfg.RetryAfter))
-}
-
-// freeBehind: s is written again, so those refused because of it may follow at once.
-func (c *Core) freeBehind(s *sending) {
-	if s.Attempt > 0 && s.Cmd == im.Cmd_SEND {
-		c.release(s)
-	}
 }
 
 func (c *Core) frameOf(s, before *sending) body {
@@ -294,6 +292,7 @@ func (c *Core) onSendAnswer(now time.Time, id string, seq uint32, a answer) {
 	switch {
 	case a.err.Code == code.OutOfOrder:
 		s.flying, s.behind = false, true
+		c.limits[c.convOf(s)] = 1
 		if c.predecessor(s).id() != s.after {
 			s.refusals = 0 // what it waited for has been settled or has failed: at once, behind another
 			return
@@ -302,6 +301,7 @@ func (c *Core) onSendAnswer(now time.Time, id string, seq uint32, a answer) {
 		s.refusals++
 	case a.err.Code.Retryable():
 		s.flying = false
+		c.limits[c.convOf(s)] = 1
 		s.notBefore = now.Add(c.resendAfter(s.refusals, a.err.RetryAfter))
 		s.refusals++
 	default:
@@ -377,9 +377,19 @@ func (c *Core) stored(s *sending, ack *im.SendAck) *im.Message {
 	return m
 }
 
+// widen lets one more fly: one was taken.
+func (c *Core) widen(conv string) {
+	if n := c.limits[conv]; n > 0 && n < c.cfg.Window {
+		c.limits[conv]++
+	} else {
+		delete(c.limits, conv)
+	}
+}
+
 // settled ends an entry: its message is stored as m.
 func (c *Core) settled(s *sending, m *im.Message) {
 	c.forget(s)
+	c.widen(c.convOf(s))
 	c.release(s)
 	c.emit(Sent{ClientMsgID: s.ClientMsgID, Message: m, Duplicate: s.duplicate})
 }
