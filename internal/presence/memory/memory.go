@@ -34,7 +34,12 @@ type shard struct {
 type record struct {
 	user    presence.User
 	written time.Time
-	routes  map[string]route // by device
+	routes  []route // one a device: few, and a map costs ten times their memory
+}
+
+// at is the index of the device's route, -1 where it has none.
+func (r *record) at(device string) int {
+	return slices.IndexFunc(r.routes, func(in route) bool { return in.Device == device })
 }
 
 type route struct {
@@ -66,11 +71,13 @@ func New(cfg Config) *Cache {
 func (c *Cache) Put(ctx context.Context, user presence.User, routes ...presence.Route) error {
 	return c.write(ctx, user, func(r *record, now time.Time) {
 		for _, in := range routes {
-			old, ok := r.routes[in.Device]
-			if ok && now.Before(old.expires) && old.SessionEpoch > in.SessionEpoch {
-				continue
+			next := route{in, now.Add(c.ttl)}
+			switch i := r.at(in.Device); {
+			case i < 0:
+				r.routes = append(r.routes, next)
+			case r.routes[i].SessionEpoch <= in.SessionEpoch:
+				r.routes[i] = next
 			}
-			r.routes[in.Device] = route{in, now.Add(c.ttl)}
 		}
 	})
 }
@@ -78,8 +85,8 @@ func (c *Cache) Put(ctx context.Context, user presence.User, routes ...presence.
 // Remove implements presence.Cache.
 func (c *Cache) Remove(ctx context.Context, user presence.User, device string, sessionEpoch uint64) error {
 	return c.write(ctx, user, func(r *record, _ time.Time) {
-		if old, ok := r.routes[device]; ok && old.SessionEpoch <= sessionEpoch {
-			delete(r.routes, device)
+		if i := r.at(device); i >= 0 && r.routes[i].SessionEpoch <= sessionEpoch {
+			r.routes = slices.Delete(r.routes, i, i+1)
 		}
 	})
 }
@@ -142,17 +149,13 @@ func (c *Cache) write(ctx context.Context, user presence.User, change func(*reco
 	s.forgetLocked(now.Add(-c.remember))
 	e, ok := s.users[user]
 	if !ok {
-		e = s.order.PushBack(&record{user: user, routes: map[string]route{}})
+		e = s.order.PushBack(&record{user: user})
 		s.users[user] = e
 	}
 	s.order.MoveToBack(e)
 	r := e.Value.(*record)
 	r.written = now
-	for device, old := range r.routes {
-		if !now.Before(old.expires) {
-			delete(r.routes, device)
-		}
-	}
+	r.routes = slices.DeleteFunc(r.routes, func(old route) bool { return !now.Before(old.expires) })
 	change(r, now)
 	return nil
 }
