@@ -1,0 +1,43 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+
+	"hongyan/das/store"
+)
+
+// Packets are what a commit of the batch sends.
+func (s *Store) Packets(b *store.Batch) ([]string, error) {
+	check, from := bucketCheck(b.Buckets, s.dialect.share)
+	packets, err := s.scriptOf(b).finish(check, from, "")
+	list := make([]string, len(packets))
+	for i, p := range packets {
+		list[i] = string(p)
+	}
+	return list, err
+}
+
+// SetPacketLimit makes a server's max_allowed_packet small.
+func (s *Store) SetPacketLimit(bytes int) { s.packet = bytes }
+
+// Exec runs SQL on a connection of the store's writers.
+func (s *Store) Exec(ctx context.Context, q string) error {
+	_, err := s.writes.ExecContext(ctx, q)
+	return err
+}
+
+var (
+	DecodeOwn     = decodeOwn
+	DecodeFanOut  = decodeFanOut
+	DecodeDeliver = decodeDeliver
+	AppendOwn     = appendOwn
+	AppendFanOut  = appendFanOut
+	AppendDeliver = appendDeliver
+)
+
+// Quote is a string literal.
+func Quote(s string) string { return string(quote(nil, s)) }
+
+// Conn is a connection as commits have it.
+func (s *Store) Conn(ctx context.Context) (*sql.Conn, error) { return s.writes.Conn(ctx) }

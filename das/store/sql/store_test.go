@@ -1,0 +1,26 @@
+package sqlstore_test
+
+import (
+	"testing"
+
+	"hongyan/das/store"
+	"hongyan/das/store/storetest"
+)
+
+func TestStore(t *testing.T) {
+	onServers(t, func(t *testing.T, s server) {
+		storetest.Run(t, func(t *testing.T) store.Store { return open(t, s.migrated(t)) })
+	})
+}
+
+func TestSameAsMemoryOverReopening(t *testing.T) {
+	onServers(t, func(t *testing.T, s server) {
+		cfg := s.migrated(t)
+		storetest.Compare(t, 100, 200, open(t, cfg), func(old store.Store) store.Store {
+			if err := old.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return open(t, cfg)
+		})
+	})
+}
