@@ -20,7 +20,7 @@ type trimmer struct {
 }
 
 func newTrimmer() *trimmer {
-	return &trimmer{every: 5 * time.Second, quiet: 8 << 20, waste: 8 << 20, free: debug.FreeOSMemory}
+	return &trimmer{every: 5 * time.Second, quiet: 32 << 20, waste: 8 << 20, free: debug.FreeOSMemory}
 }
 
 func (t *trimmer) run(ctx context.Context) error {
@@ -51,7 +51,7 @@ func (t *trimmer) look(h heap) {
 	if h.objects > h.live {
 		waste += h.objects - h.live
 	}
-	if rate < t.quiet && waste > t.waste && waste > h.live/4 {
+	if rate < t.quiet && waste > t.waste && waste > h.live/8 {
 		t.free()
 	}
 }

@@ -33,11 +33,14 @@ func Idle(ctx context.Context, cfg Config) (*Result, error) {
 	if cfg.Server == nil || cfg.Server.PID == 0 {
 		return nil, errors.New("idle measures the memory of the server: give --embedded or --server-pid")
 	}
-	empty, err := cfg.Server.rss()
+	d, err := newDialer(cfg.Target)
 	if err != nil {
 		return nil, err
 	}
-	d, err := newDialer(cfg.Target)
+	if err := warm(ctx, cfg, d); err != nil {
+		return nil, err
+	}
+	empty, err := cfg.Server.rss()
 	if err != nil {
 		return nil, err
 	}
@@ -51,6 +54,21 @@ func Idle(ctx context.Context, cfg Config) (*Result, error) {
 	stop := r.start()
 	defer stop()
 	return r.measure(ctx, empty, took)
+}
+
+// warmConns log in and out before the server counts as empty: the first ones load code and
+// fill pools, which is no memory of a connection.
+const warmConns = 200
+
+func warm(ctx context.Context, cfg Config, d dialer) error {
+	r := &idleRun{cfg: cfg, dialer: d, conns: make([]*conn, warmConns)}
+	defer r.close()
+	if err := r.connect(ctx); err != nil {
+		return err
+	}
+	r.close()
+	pause(ctx, settleTime)
+	return nil
 }
 
 type idleRun struct {
