@@ -31,14 +31,6 @@ func (n *lane) put(hash uint64, r *request) bool {
 	}
 }
 
-// depth is how many requests wait.
-func (n *lane) depth() int {
-	sum := 0
-	for _, q := range n.queues {
-		sum += len(q)
-	}
-	return sum
-}
 
 // run starts the workers on wg; they end with ctx.
 func (n *lane) run(ctx context.Context, wg *sync.WaitGroup, serve func(context.Context, *request)) {
