@@ -16,7 +16,7 @@ type app struct {
 	device *device
 	convs  map[string]*screen
 	fresh  map[place]bool // shown since the last save: may be shown once more after a crash
-	again  map[place]bool // of them, before the crash
+	again  map[place]bool // of them, before a crash: expected once more
 }
 
 type place struct {
@@ -58,10 +58,7 @@ func (a *app) screen(conv string) *screen {
 }
 
 // saved: what was shown is on the device's disk.
-func (a *app) saved() {
-	clear(a.fresh)
-	clear(a.again)
-}
+func (a *app) saved() { clear(a.fresh) }
 
 // restarted: what was shown and not saved may be shown again.
 func (a *app) restarted() {
@@ -150,6 +147,7 @@ func (a *app) entry(m *im.Message) {
 		}
 		s.ids[id] = m.Seq
 	}
+	delete(a.again, at)
 	a.fresh[at] = true
 	e := &entry{sender: m.Sender, id: m.ClientMsgId, text: m.Text, kind: m.Kind, target: m.TargetSeq, mod: m.ModSeq, recalled: m.Recalled}
 	s.entries[m.Seq] = e

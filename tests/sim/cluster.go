@@ -71,7 +71,10 @@ func newCluster(ctx context.Context, seed uint64, p profile, r rules, h *history
 	c.ctx, c.stop = context.WithCancel(ctx)
 	c.net.crash, c.net.work, c.net.done = c.crash, &c.work, c.ctx.Done()
 	c.presence = presencemem.New(presencemem.Config{})
-	c.queue = newBroker(c)
+	var err error
+	if c.queue, err = newBroker(c); err != nil {
+		return nil, err
+	}
 	for tier, n := range map[string]int{tierGate: p.shape.gates, tierLogic: p.shape.logics, tierDas: p.shape.dases, tierExt: 1} {
 		for slot := range n {
 			c.seats = append(c.seats, &seat{tier: tier, slot: slot, addr: fmt.Sprintf("%s%d", tier, slot)})
@@ -86,7 +89,6 @@ func newCluster(ctx context.Context, seed uint64, p profile, r rules, h *history
 			listed[s.tier] = m
 		}
 	}
-	var err error
 	if c.center, err = local.New(listed); err != nil {
 		return nil, err
 	}

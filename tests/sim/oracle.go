@@ -45,20 +45,31 @@ func (w *world) truth() (*truth, error) {
 			t.users[k] = h
 		}
 		for i, a := range uids {
+			names := []string{"s:" + channel + ":" + a}
 			for _, b := range uids[i+1:] {
 				name, _ := conv.Private(a, b)
-				k := store.Key{Tenant: tenant, ID: name}
-				log, err := v.Range(k, 0, ^uint64(0), 0)
-				if err != nil {
-					return nil, err
-				}
-				if len(log) > 0 {
-					t.logs[k] = log
-				}
+				names = append(names, name)
+			}
+			if err := t.read(tenant, names); err != nil {
+				return nil, err
 			}
 		}
 	}
 	return t, nil
+}
+
+func (t *truth) read(tenant string, names []string) error {
+	for _, name := range names {
+		k := store.Key{Tenant: tenant, ID: name}
+		log, err := t.view.Range(k, 0, ^uint64(0), 0)
+		if err != nil {
+			return err
+		}
+		if len(log) > 0 {
+			t.logs[k] = log
+		}
+	}
+	return nil
 }
 
 func (t *truth) close() { t.view.Close() }
@@ -72,6 +83,11 @@ func (w *world) differences() []string {
 	defer t.close()
 	var list []string
 	say := func(format string, a ...any) { list = append(list, fmt.Sprintf(format, a...)) }
+	for _, n := range w.notices {
+		if len(t.logs[store.Key{Tenant: n.tenant, ID: n.conv}]) == 0 {
+			say("%s to %s is not stored", n.id, n.uid)
+		}
+	}
 	for k, log := range t.logs {
 		t.compareMembers(k, log, say)
 	}
@@ -220,10 +236,6 @@ func (w *world) rows() []string {
 	return list
 }
 
-// ask lets every device ask for its unread counts and its list: the same on all of a
-// user's devices (P12).
-func (w *world) ask() {}
-
 // audit judges the store and the histories at the end.
 func (w *world) audit() {
 	h := w.cluster.history
@@ -241,6 +253,25 @@ func (w *world) audit() {
 		auditUser(h, k, u)
 	}
 	t.auditSends(h)
+	for _, n := range w.notices {
+		t.auditNotice(h, n)
+	}
+}
+
+// auditNotice: what the queue took is stored, once; that it is shown is compared elsewhere.
+func (t *truth) auditNotice(h *history, n *notice) {
+	found := 0
+	for _, m := range t.logs[store.Key{Tenant: n.tenant, ID: n.conv}] {
+		if m.ClientMsgID == n.id {
+			found++
+			if m.Text != n.text || m.Sender != channel || m.Kind != im.Kind_SYSTEM {
+				h.violate("A: %s is stored as %+v", n.id, *m)
+			}
+		}
+	}
+	if found != 1 {
+		h.violate("A: %s to %s of %s is stored %d times", n.id, n.uid, n.tenant, found)
+	}
 }
 
 // auditUser: versions are dense, each row its own.

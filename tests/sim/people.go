@@ -16,6 +16,7 @@ type people struct {
 	quiet      int // without any: who write to them must not wait for an ack
 	devices    int // at most, of one user
 	sends      int
+	notices    int     // of business systems
 	crash      float64 // of a device, between two steps
 	full       bool    // devices fetch conversations to their beginning
 	smallPages bool    // of SYNC

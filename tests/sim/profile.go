@@ -18,6 +18,7 @@ type profile struct {
 	logic      logic.Config
 	das        das.Config
 
+	drops  bool          // the way down is so narrow that frames are dropped in any burst
 	faults time.Duration // how long faults and the workload last
 	net    netOdds
 	store  storeOdds
@@ -73,10 +74,16 @@ func newProfile(seed uint64) profile {
 	p.configure(rng)
 	p.net = netOdds{lostRequest: 0.003, lostReply: 0.003, late: 0.03, veryLate: 0.003, hung: 0.001, crashPoint: 0.001}
 	p.store = storeOdds{refused: 0.004, hidden: 0.006, late: 0.004, slow: 0.01, killed: 0.002, unread: 0.002}
-	p.queue = queueOdds{refused: 0.02, hidden: 0.02, lost: 0.02, twice: 0.05, late: 0.1}
+	p.queue = queueOdds{refused: 0.02, hidden: 0.02, lost: 0.02, twice: 0.05, late: 0.1, vendor: 0.1}
 	p.link = linkOdds{lost: 0.003, late: 0.03, broken: 0.002, halfOpen: 0.3}
 	p.chaos = chaosOdds{every: 8 * time.Second, crash: 3, pause: 3, cut: 3, wholeTier: 0.3, flush: 1, cacheDown: 0.5, queueDown: 0.5}
-	p.people = people{users: 5 + rng.IntN(4), quiet: rng.IntN(2), devices: 3, sends: 120 + rng.IntN(120)}
+	p.people = people{
+		users: 5 + rng.IntN(4), quiet: rng.IntN(2), devices: 3, sends: 120 + rng.IntN(120), notices: 5 + rng.IntN(10),
+		full: rng.Float64() < 0.5, smallPages: rng.Float64() < 0.3,
+	}
+	if rng.Float64() < 0.5 {
+		p.people.crash = 0.002
+	}
 	p.exaggerate(rng)
 	return p
 }
@@ -123,7 +130,7 @@ func (p *profile) configure(rng *rand.Rand) {
 		p.gate.AckBudget, p.gate.SlowBytes = 2048, 4096
 	}
 	if rng.Float64() < 0.2 {
-		p.logic.MaxDue, p.logic.DownQueue = 4, 8
+		p.logic.MaxDue, p.logic.DownQueue, p.drops = 4, 8, true
 	}
 	if rng.Float64() < 0.2 {
 		p.das.Queues.Message.Items, p.das.Commit.Items = 8, 4

@@ -9,9 +9,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hongyan/extlogic"
 	"hongyan/idl/event"
 	"hongyan/idl/tier"
 	"hongyan/internal/mq"
+	mqmem "hongyan/internal/mq/memory"
 	"hongyan/internal/presence"
 	"hongyan/internal/route"
 )
@@ -20,186 +22,167 @@ import (
 type queueOdds struct {
 	refused float64 // not stored, an error
 	hidden  float64 // stored, an error
-	lost    float64 // answered as stored, and lost: a queue only wakes
+	lost    float64 // an offline event answered as stored, and lost: a queue only wakes
 	twice   float64
-	late    float64 // up to 10 s
+	late    float64 // handled up to 10 s later
+	vendor  float64 // a vendor of pushes does not answer
 }
 
 var errQueue = errors.New("message queue is down")
 
-// broker is the message queue of the cluster. It stands for one that loses, repeats and
-// delays: the promises do not rest on it.
+// broker is the message queue of the cluster: the real one of the embedded parts, behind a
+// way to it that loses, repeats and delays.
 type broker struct {
+	mq.Queue
 	cluster   *cluster
 	down      atomic.Bool
 	cacheDown atomic.Bool // the presence cache, beside it
 
-	mu      sync.Mutex
-	rng     *rand.Rand
-	waiting []mq.Message
-	arrived chan struct{} // capacity 1
+	mu  sync.Mutex
+	rng *rand.Rand
 }
 
-func newBroker(c *cluster) *broker {
-	return &broker{cluster: c, rng: newRand(c.seed, "queue"), arrived: make(chan struct{}, 1)}
+func newBroker(c *cluster) (*broker, error) {
+	q, err := mqmem.Open(mqmem.Options{MaxBackoff: 5 * time.Second})
+	if err != nil {
+		return nil, fmt.Errorf("open the queue: %w", err)
+	}
+	return &broker{Queue: q, cluster: c, rng: newRand(c.seed, "queue")}, nil
+}
+
+func (b *broker) float() float64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.rng.Float64()
+}
+
+// odds of now.
+func (b *broker) odds() queueOdds {
+	if b.cluster.calm.Load() {
+		return queueOdds{}
+	}
+	return b.cluster.profile.queue
 }
 
 // queueAt is the queue as a process sees it.
 type queueAt struct {
-	mq.Queue
-	broker *broker
-	proc   *process
+	*broker
+	proc *process
 }
 
-func (b *broker) of(p *process) mq.Queue { return queueAt{broker: b, proc: p} }
+func (b *broker) of(p *process) mq.Queue { return queueAt{b, p} }
 
 // Publish implements mq.Queue.
 func (q queueAt) Publish(ctx context.Context, msgs ...mq.Message) error {
 	if err := q.proc.awake(ctx); err != nil {
 		return err
 	}
-	if q.broker.down.Load() {
-		return errQueue
-	}
-	return q.broker.publish(msgs)
+	return q.publish(ctx, msgs)
 }
 
-func (b *broker) publish(msgs []mq.Message) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	o, r := b.cluster.profile.queue, b.rng.Float64()
-	if b.cluster.calm.Load() {
-		o = queueOdds{}
-	}
-	b.cluster.stats.add("offline events", len(msgs))
-	if r < o.refused {
+func (b *broker) publish(ctx context.Context, msgs []mq.Message) error {
+	o, fate := b.odds(), b.float()
+	if b.down.Load() || fate < o.refused {
 		return errQueue
 	}
+	var kept []mq.Message
 	for _, m := range msgs {
-		if b.rng.Float64() < o.lost {
+		b.cluster.stats.count("events of " + m.Topic)
+		if m.Topic == mq.TopicOffline && b.float() < o.lost {
 			continue
 		}
-		b.waiting = append(b.waiting, m)
-		if b.rng.Float64() < o.twice {
-			b.waiting = append(b.waiting, m)
+		kept = append(kept, m)
+		if b.float() < o.twice {
+			kept = append(kept, m)
 		}
 	}
-	select {
-	case b.arrived <- struct{}{}:
-	default:
+	if len(kept) > 0 {
+		if err := b.Queue.Publish(ctx, kept...); err != nil {
+			return err
+		}
 	}
-	if r < o.refused+o.hidden {
+	if fate < o.refused+o.hidden {
 		return errQueue
 	}
 	return nil
 }
 
-// take waits for a message.
-func (b *broker) take(ctx context.Context) (mq.Message, time.Duration, bool) {
-	for {
-		b.mu.Lock()
-		if len(b.waiting) > 0 && !b.down.Load() {
-			m := b.waiting[0]
-			b.waiting = b.waiting[1:]
-			wait := time.Duration(0)
-			if late, size := b.rng.Float64(), b.rng.Float64(); late < b.cluster.profile.queue.late && !b.cluster.calm.Load() {
-				wait = scaled(size, 10*time.Second)
+// Subscribe implements mq.Queue.
+func (q queueAt) Subscribe(ctx context.Context, topic, group string, handle mq.Handler) error {
+	return q.Queue.Subscribe(ctx, topic, group, func(ctx context.Context, m mq.Message) error {
+		if q.float() < q.odds().late {
+			if err := sleep(ctx, scaled(q.float(), 10*time.Second)); err != nil {
+				return err
 			}
-			b.mu.Unlock()
-			return m, wait, true
 		}
-		b.mu.Unlock()
-		poll := time.NewTimer(time.Hour)
-		if b.down.Load() {
-			poll.Reset(time.Second)
+		if q.down.Load() {
+			return errQueue
 		}
-		select {
-		case <-b.arrived:
-		case <-poll.C:
-		case <-ctx.Done():
-			poll.Stop()
-			return mq.Message{}, 0, false
+		if err := q.proc.awake(ctx); err != nil {
+			return err
 		}
-		poll.Stop()
-	}
+		return handle(ctx, m)
+	})
 }
 
-func (b *broker) giveBack(m mq.Message) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.waiting = append(b.waiting, m)
-	select {
-	case b.arrived <- struct{}{}:
-	default:
-	}
-}
+// vendor pushes to devices that are not connected, or does not answer.
+type vendor struct{ broker *broker }
 
-// waker stands in for extlogic: it looks at a user's progress once more and raises
-// woken_version, whether there was a device to wake or not (R09).
-type waker struct {
-	cluster *cluster
-	proc    *process
-	das     *route.Pool[tier.Das]
+func (vendor) Name() string { return "sim" }
+
+func (v vendor) Push(context.Context, extlogic.Notification) (extlogic.Result, error) {
+	if v.broker.float() < v.broker.odds().vendor {
+		return 0, errors.New("the vendor does not answer")
+	}
+	v.broker.cluster.stats.count("pushes by vendor")
+	return extlogic.Accepted, nil
 }
 
 func (c *cluster) newExtlogic(p *process) (func(context.Context) error, error) {
-	pool := route.NewPool(c.center, tierDas, c.dases(p), route.PoolOptions{})
-	w := &waker{cluster: c, proc: p, das: pool}
-	return c.with(p, w.run, pool), nil
-}
-
-func (w *waker) run(ctx context.Context) error {
-	for {
-		m, wait, ok := w.cluster.queue.take(ctx)
-		if !ok {
-			return nil
-		}
-		if wait > 0 {
-			w.cluster.work.Go(func() {
-				_ = sleep(w.cluster.ctx, wait)
-				w.cluster.queue.giveBack(m)
-			})
-			continue
-		}
-		if err := w.wake(ctx, m); err != nil {
-			w.cluster.queue.giveBack(m)
-			if sleep(ctx, time.Second) != nil {
-				return nil
-			}
-		}
-	}
-}
-
-func (w *waker) wake(ctx context.Context, m mq.Message) error {
-	var e event.Offline
-	if err := e.Unmarshal(m.Payload); err != nil {
-		return fmt.Errorf("offline event: %w", err)
-	}
-	das, err := w.das.Pick(route.Hash(e.Tenant, e.Uid))
-	if err != nil {
-		return err
-	}
-	reply, err := das.Client.Progress(ctx, &tier.ProgressRequest{Tenant: e.Tenant, Uids: []string{e.Uid}, Devices: true})
-	if err != nil {
-		w.das.Failed(das)
-		return err
-	}
-	if u := reply.Users[0]; u.Epoch != e.Epoch || max(u.Cursor, u.Woken) >= e.Version {
-		return nil
-	}
-	w.cluster.stats.count("woken")
-	settled, err := das.Client.Write(ctx, &tier.SubmitBatch{
-		Logic: w.proc.Addr, Boot: w.proc.Boot,
-		Items: []*tier.Submit{{Id: 1, Tenant: e.Tenant, Woken: &tier.Woken{Uid: e.Uid, Epoch: e.Epoch, Version: e.Version}}},
+	dases := route.NewPool(c.center, tierDas, c.dases(p), route.PoolOptions{})
+	logics := route.NewPool(c.center, tierLogic, c.logics(p), route.PoolOptions{})
+	x, err := extlogic.New(extlogic.DefaultConfig(), extlogic.Deps{
+		Das: dases, Logics: logics, Queue: c.queue.of(p), Self: p.Instance, Log: c.logOf(p),
+		Vendors: map[string]extlogic.Vendor{"": vendor{c.queue}},
 	})
 	if err != nil {
-		w.das.Failed(das)
-		return err
+		return nil, err
 	}
-	if len(settled.Items) != 1 || settled.Items[0].Code != 0 {
-		return fmt.Errorf("woken was not settled: %v", settled.Items)
+	return c.with(p, x.Run, dases, logics), nil
+}
+
+// notice is what a business system had sent to a user, as a channel.
+type notice struct{ tenant, uid, conv, id, text string }
+
+const channel = "shop"
+
+// announce publishes notices until the queue has taken each.
+func (w *world) announce(ctx context.Context, length time.Duration) {
+	rng := newRand(w.cluster.seed, "notices")
+	p := w.cluster.profile.people
+	for i := range p.notices {
+		if sleep(ctx, scaled(rng.Float64()*2, length)/time.Duration(p.notices)) != nil {
+			return
+		}
+		tenant := []string{"acme", "bolt"}[rng.IntN(2)]
+		uid := w.users[tenant][rng.IntN(len(w.users[tenant]))]
+		n := &notice{tenant, uid, "s:" + channel + ":" + uid, fmt.Sprintf("notice-%d", i), fmt.Sprintf("%s|notice %d", tenant, i)}
+		w.publish(ctx, n)
 	}
-	return nil
+}
+
+func (w *world) publish(ctx context.Context, n *notice) {
+	payload, err := (&event.SystemNotice{Tenant: n.tenant, Channel: channel, Uid: n.uid, ClientMsgId: n.id, Text: n.text}).Marshal(nil)
+	if err != nil {
+		panic(err)
+	}
+	w.notices = append(w.notices, n)
+	for {
+		err := w.cluster.queue.publish(ctx, []mq.Message{{Topic: mq.TopicSystem, Key: n.tenant + "/" + n.uid, Payload: payload}})
+		if err == nil || sleep(ctx, 500*time.Millisecond) != nil {
+			return
+		}
+	}
 }
 
 // cacheAt is the presence cache as a process sees it.
@@ -220,6 +203,7 @@ func (a cacheAt) reach(ctx context.Context) error {
 	return a.proc.awake(ctx)
 }
 
+// Put implements presence.Cache.
 func (a cacheAt) Put(ctx context.Context, user presence.User, routes ...presence.Route) error {
 	if err := a.reach(ctx); err != nil {
 		return err
@@ -227,6 +211,7 @@ func (a cacheAt) Put(ctx context.Context, user presence.User, routes ...presence
 	return a.Cache.Put(ctx, user, routes...)
 }
 
+// Remove implements presence.Cache.
 func (a cacheAt) Remove(ctx context.Context, user presence.User, device string, epoch uint64) error {
 	if err := a.reach(ctx); err != nil {
 		return err
@@ -234,9 +219,12 @@ func (a cacheAt) Remove(ctx context.Context, user presence.User, device string, 
 	return a.Cache.Remove(ctx, user, device, epoch)
 }
 
+// Get implements presence.Cache.
 func (a cacheAt) Get(ctx context.Context, users []presence.User) ([]presence.Entry, error) {
 	if err := a.reach(ctx); err != nil {
 		return nil, err
 	}
 	return a.Cache.Get(ctx, users)
 }
+
+var _ tier.Logic = logicAt{}

@@ -1,7 +1,7 @@
 package sim
 
 import (
-	"fmt"
+	"encoding/json"
 
 	"hongyan/idl/im"
 	"hongyan/internal/wire"
@@ -60,5 +60,6 @@ func text(body []byte, m interface{ Unmarshal([]byte) error }) string {
 	if err := m.Unmarshal(body); err != nil {
 		return err.Error()
 	}
-	return fmt.Sprint(m)
+	b, _ := json.Marshal(m) // of plain structs
+	return string(b)
 }

@@ -16,6 +16,7 @@ type world struct {
 	gates   []*seat
 	devices []*device
 	users   map[string][]string // by tenant; also those without a device
+	notices []*notice           // published
 	people  sync.WaitGroup
 	leave   context.CancelFunc
 }
@@ -104,6 +105,7 @@ func (w *world) live() {
 	}
 	faults, over := context.WithTimeout(ctx, c.profile.faults)
 	defer over()
+	w.people.Go(func() { w.announce(ctx, c.profile.faults) })
 	c.chaos(faults)
 	<-faults.Done()
 	over()
@@ -134,7 +136,7 @@ func (w *world) converge() time.Duration {
 		}
 	}
 	took := time.Since(began)
-	w.ask()
+	w.lively(began)
 	for {
 		rows := w.rows()
 		if len(rows) == 0 {
@@ -161,6 +163,9 @@ func (w *world) close() {
 	w.people.Wait()
 	w.cluster.stop()
 	w.cluster.work.Wait()
+	if err := w.cluster.queue.Close(); err != nil {
+		w.cluster.history.violate("queue: %v", err)
+	}
 	if err := w.cluster.center.Close(); err != nil {
 		w.cluster.history.violate("control centre: %v", err)
 	}
