@@ -245,6 +245,11 @@ func (w *world) audit() {
 		return
 	}
 	defer t.close()
+	w.auditTruth(t)
+}
+
+func (w *world) auditTruth(t *truth) {
+	h := w.cluster.history
 	for k, log := range t.logs {
 		a := auditor{history: h, key: k, log: log}
 		a.run(t)

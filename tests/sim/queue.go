@@ -88,7 +88,7 @@ func (b *broker) publish(ctx context.Context, msgs []mq.Message) error {
 	var kept []mq.Message
 	for _, m := range msgs {
 		b.cluster.stats.count("events of " + m.Topic)
-		if m.Topic == mq.TopicOffline && b.float() < o.lost {
+		if m.Topic == mq.TopicOffline && b.float() < o.lost || b.cluster.rules.loses(m.Topic) {
 			continue
 		}
 		kept = append(kept, m)

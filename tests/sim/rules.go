@@ -10,7 +10,10 @@ import (
 // rules are hooks by which a test takes a rule out and sees the oracle find it. The zero
 // value takes out nothing.
 type rules struct {
-	unfenced bool // the store checks no user's head (R01)
+	unfenced bool           // the store checks no user's head (R01)
+	shape    func(*profile) // changes what the seed drew
+	onQueue  func(topic string) (lost bool)
+	atEnd    func(*world) // when all is level, before the audit
 	onCommit func(st store.Store, ctx context.Context, b *store.Batch) error
 	onView   func(store.View) store.View
 	onLogic  func(tier.Logic) tier.Logic
@@ -44,3 +47,5 @@ func (r *rules) das(d tier.Das) tier.Das {
 	}
 	return d
 }
+
+func (r *rules) loses(topic string) bool { return r.onQueue != nil && r.onQueue(topic) }

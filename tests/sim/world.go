@@ -41,6 +41,9 @@ func simulate(seed uint64, r rules, log *slog.Logger) *result {
 	// Outbox rows are numbered by the time since 2025: a bubble begins in 2000.
 	time.Sleep(time.Until(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)))
 	p := newProfile(seed)
+	if r.shape != nil {
+		r.shape(&p)
+	}
 	res := &result{seed: seed, profile: p, stats: newStats()}
 	h := newHistory()
 	c, err := newCluster(context.Background(), seed, p, r, h, res.stats, log)
@@ -51,6 +54,9 @@ func simulate(seed uint64, r rules, log *slog.Logger) *result {
 	w := newWorld(c)
 	w.live()
 	res.converged = w.converge()
+	if r.atEnd != nil {
+		r.atEnd(w)
+	}
 	w.audit()
 	w.close()
 	res.violations = h.violations
