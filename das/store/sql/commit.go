@@ -62,11 +62,12 @@ func (s *Store) execute(ctx context.Context, pool *sql.DB, sc *script, b *store.
 		return err
 	}
 	for try := 0; ; try++ {
-		err, why := s.attempt(ctx, pool, packets, sc.doomed, b)
+		why, err := s.attempt(ctx, pool, packets, sc.doomed, b)
 		if why == "" || try >= s.cfg.Repeats {
 			return err
 		}
 		s.metrics.repeats.WithLabelValues(why).Inc()
+		s.log.Debug("a commit is tried again", "why", why, "err", err)
 		if !pause(ctx, try) {
 			return err
 		}
@@ -94,10 +95,10 @@ const (
 
 // attempt runs the packets once. It returns nil when they are committed, and otherwise why
 // they may be tried again, if they may.
-func (s *Store) attempt(ctx context.Context, pool *sql.DB, packets []text, doomed bool, b *store.Batch) (err error, why string) {
+func (s *Store) attempt(ctx context.Context, pool *sql.DB, packets []text, doomed bool, b *store.Batch) (why string, err error) {
 	conn, err := pool.Conn(ctx)
 	if err != nil {
-		return notWritten(fmt.Errorf("connect: %w", err)), ""
+		return "", notWritten(fmt.Errorf("connect: %w", err))
 	}
 	defer conn.Close()
 	if doomed {
@@ -111,17 +112,17 @@ func (s *Store) attempt(ctx context.Context, pool *sql.DB, packets []text, doome
 	out, err := run(ctx, conn, packets[len(packets)-1])
 	switch server := (*mysql.MySQLError)(nil); {
 	case err == nil && s.confirmed(out):
-		return nil, ""
+		return "", nil
 	case err == nil:
 		err = errNoReplica
 	case errors.Is(err, driver.ErrBadConn) && len(packets) == 1: // not a byte was sent
-		return notWritten(err), whyConnection
+		return whyConnection, notWritten(err)
 	case !out.ready && errors.As(err, &server):
 		return s.failed(ctx, conn, err, b)
 	}
 	discard(conn)
-	s.metrics.unknown.Inc()
-	return fmt.Errorf("unknown outcome of a commit: %w", err), ""
+	s.metrics.unknown.WithLabelValues().Inc()
+	return "", fmt.Errorf("unknown outcome of a commit: %w", err)
 }
 
 // answer is what the last packet told.
@@ -168,22 +169,22 @@ func run(ctx context.Context, conn *sql.Conn, p text) (a answer, err error) {
 }
 
 // failed settles a transaction that ended before its COMMIT was reached.
-func (s *Store) failed(ctx context.Context, conn *sql.Conn, err error, b *store.Batch) (error, string) {
+func (s *Store) failed(ctx context.Context, conn *sql.Conn, err error, b *store.Batch) (why string, _ error) {
 	var server *mysql.MySQLError
 	if !errors.As(err, &server) { // the connection is gone, and the server rolls back
 		discard(conn)
-		return notWritten(err), ""
+		return "", notWritten(err)
 	}
 	if !s.rollBack(ctx, conn) {
-		return notWritten(err), whyConnection
+		return whyConnection, notWritten(err)
 	}
 	switch {
 	case s.dialect.conflicts[server.Number]:
-		return notWritten(err), whyConflict
+		return whyConflict, notWritten(err)
 	case b != nil && (server.Number == errOutOfRange || server.Number == errDuplicate):
 		return s.explain(ctx, conn, b, err)
 	}
-	return notWritten(err), ""
+	return "", notWritten(err)
 }
 
 // rollBack ends the transaction of a connection; one that cannot is thrown away, which

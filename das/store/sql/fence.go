@@ -11,24 +11,24 @@ import (
 // explain finds which beliefs of a batch were wrong after its transaction was rolled back,
 // in one snapshot: the transaction itself sees its own writes and is no witness. When none is
 // wrong (any more), another try may succeed.
-func (s *Store) explain(ctx context.Context, conn *sql.Conn, b *store.Batch, cause error) (error, string) {
+func (s *Store) explain(ctx context.Context, conn *sql.Conn, b *store.Batch, cause error) (why string, _ error) {
 	e := explanation{ctx: ctx, conn: conn, b: b}
 	_, err := conn.ExecContext(ctx, "SET TRANSACTION ISOLATION LEVEL "+repeatableRead+";"+s.dialect.snapshot)
 	if err == nil {
 		err = e.read()
 	}
 	if !s.rollBack(ctx, conn) {
-		return notWritten(cause), whyConnection
+		return whyConnection, notWritten(cause)
 	}
 	switch {
 	case err != nil:
-		return notWritten(fmt.Errorf("find out what was wrong with a batch (%w): %w", cause, err)), ""
+		return "", notWritten(fmt.Errorf("find out what was wrong with a batch (%w): %w", cause, err))
 	case !e.fence.Empty():
-		return &e.fence, ""
+		return "", &e.fence
 	case e.misfit != nil:
-		return fmt.Errorf("%w: rewrite of %v/%d does not fit the entry", store.ErrInvalid, e.misfit.Conv, e.misfit.Seq), ""
+		return "", fmt.Errorf("%w: rewrite of %v/%d does not fit the entry", store.ErrInvalid, e.misfit.Conv, e.misfit.Seq)
 	}
-	return notWritten(cause), whyRace
+	return whyRace, notWritten(cause)
 }
 
 type explanation struct {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"hongyan/das/store"
 	sqlstore "hongyan/das/store/sql"
@@ -182,7 +183,12 @@ func (s server) migrated(t testing.TB) sqlstore.Config {
 
 func open(t testing.TB, cfg sqlstore.Config) *sqlstore.Store {
 	t.Helper()
-	s, err := sqlstore.Open(context.Background(), cfg, sqlstore.Deps{})
+	return openWith(t, cfg, nil)
+}
+
+func openWith(t testing.TB, cfg sqlstore.Config, reg prometheus.Registerer) *sqlstore.Store {
+	t.Helper()
+	s, err := sqlstore.Open(context.Background(), cfg, sqlstore.Deps{Metrics: reg})
 	if err != nil {
 		t.Fatal(err)
 	}

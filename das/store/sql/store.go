@@ -42,13 +42,17 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, log: deps.Log, metrics: newMetrics(deps.Metrics)}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
+	m, err := newMetrics(deps.Metrics)
+	if err != nil {
+		return nil, err
 	}
 	d, err := cfg.driver()
 	if err != nil {
 		return nil, err
+	}
+	s := &Store{cfg: cfg, log: deps.Log, metrics: m}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
 	}
 	ctx, cancel := context.WithTimeout(ctx, cfg.ReadTimeout)
 	defer cancel()
