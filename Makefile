@@ -7,7 +7,7 @@ FROM  ?= 1
 # The race detector needs a C compiler; without one the tests run without it and say so.
 RACE  := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
 
-.PHONY: help build run test unit e2e sim check lint gen gen-check fuzz bench cover clean
+.PHONY: help build run test unit e2e sim check lint gen gen-check fuzz bench cover clean servers servers-stop servers-status
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,15 @@ bench: build ## the figures of docs/performance.md on this machine
 
 cover: ## coverage of the unit tests
 	$(GO) test -coverprofile=$(BIN)/cover.out ./... && $(GO) tool cover -func=$(BIN)/cover.out | tail -1
+
+servers: ## MySQL x 2 shards, TiDB, RocketMQ, Redis, etcd on loopback, as deploy/servers/README.md says; SERVERS="mysql redis" for some
+	./deploy/servers/servers.sh up $(SERVERS)
+
+servers-stop: ## ends what make servers started
+	./deploy/servers/servers.sh down $(SERVERS)
+
+servers-status: ## what runs where
+	./deploy/servers/servers.sh status $(SERVERS)
 
 clean: ## removes bin and the data of make run
 	rm -rf $(BIN) data
