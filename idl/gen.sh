@@ -6,12 +6,18 @@ cd "$(dirname "$0")/.."
 
 go -C tools build -o ../bin/tools/ github.com/cloudwego/kitex/tool/cmd/kitex
 
-for proto in idl/*.proto; do
+# generate FILE INTO: the Go of one .proto file.
+generate() {
 	# kitex tells its every step: that is of interest only when one fails.
-	if ! said=$(bin/tools/kitex -module hongyan -gen-path idl -I idl -type protobuf "$proto" 2>&1); then
+	if ! said=$(bin/tools/kitex -module hongyan -gen-path "$2" -I "$(dirname "$1")" -type protobuf "$1" 2>&1); then
 		printf '%s\n' "$said" >&2
 		exit 1
 	fi
+}
+
+for proto in idl/*.proto; do
+	generate "$proto" idl
 done
+generate examples/orders/orders.proto examples/orders/gen
 
 go run ./idl/gen .

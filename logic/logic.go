@@ -27,6 +27,8 @@ type Deps struct {
 	Gateways func(addr string) (tier.Gateway, error)
 	Presence presence.Cache
 	Queue    mq.Queue
+	// Jtransit calls services of the platform; nil: CALL is answered as unsupported.
+	Jtransit tier.Jtransit
 	// Self is this instance: the address at which others reach it, and a boot id of its own.
 	Self    control.Instance
 	Log     *slog.Logger          // nil: discarded

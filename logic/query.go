@@ -2,6 +2,7 @@ package logic
 
 import (
 	"context"
+	"time"
 
 	"hongyan/idl/code"
 	"hongyan/idl/im"
@@ -285,7 +286,23 @@ func (l *Logic) pushTyping(t *tier.TypingTo) {
 	}
 }
 
-// call would run a business command of the platform; jtransit, which carries them, is not there yet.
-func (l *Logic) call(_ context.Context, _ *request, req *im.Call) (message, error) {
-	return nil, code.Errorf(code.Unsupported, "business command %.64q is not configured", req.Name)
+// call runs a business command of the platform, whose services jtransit reaches. It is not
+// repeated here: whether it may run twice is known there.
+func (l *Logic) call(ctx context.Context, r *request, req *im.Call) (message, error) {
+	if l.deps.Jtransit == nil {
+		return nil, code.Errorf(code.Unsupported, "business command %.64q is not configured", req.Name)
+	}
+	reply, err := l.deps.Jtransit.Call(ctx, &tier.CallRequest{
+		Tenant: r.up.Tenant, Uid: r.up.Uid, Name: req.Name, Data: req.Data, RequestId: r.up.RequestId,
+		TimeoutMs: max(1, time.Until(r.deadline).Milliseconds()),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if c := code.Code(reply.Code); c != code.OK {
+		refused := code.Errorf(c, "%s", reply.Message)
+		refused.RetryAfter = time.Duration(reply.RetryAfterMs) * time.Millisecond
+		return nil, refused
+	}
+	return &im.CallRsp{Data: reply.Data}, nil
 }

@@ -17,6 +17,7 @@ import (
 	"hongyan/imui"
 	"hongyan/internal/config"
 	"hongyan/internal/telemetry"
+	"hongyan/jtransit"
 	"hongyan/logic"
 )
 
@@ -38,6 +39,7 @@ type Config struct {
 	ExtLogic  extlogic.Config  `koanf:"extlogic"`
 	Das       das.Config       `koanf:"das"`
 	IMUI      imui.Config      `koanf:"imui"`
+	Jtransit  jtransit.Config  `koanf:"jtransit"`
 
 	// Store is the embedded store of a das.
 	Store pebblestore.Config `koanf:"store"`
@@ -52,10 +54,12 @@ type ClusterConfig struct {
 	Advertise string `koanf:"advertise"`
 	// Slot of this process among the instances of its tier, from 0.
 	Slot int `koanf:"slot"`
-	// Logic, Das and ExtLogic are the addresses of these tiers, in slot order.
+	// Logic, Das and ExtLogic are the addresses of these tiers, in slot order. Jtransit may be
+	// left out: then CALL is answered as unsupported.
 	Logic    []string `koanf:"logic"`
 	Das      []string `koanf:"das"`
 	ExtLogic []string `koanf:"extlogic"`
+	Jtransit []string `koanf:"jtransit"`
 }
 
 func defaultConfig() Config {
@@ -72,6 +76,7 @@ func defaultConfig() Config {
 		ExtLogic:  extlogic.DefaultConfig(),
 		Das:       das.DefaultConfig(),
 		IMUI:      imui.DefaultConfig(),
+		Jtransit:  jtransit.DefaultConfig(),
 		Store:     embedded,
 	}
 }
@@ -90,6 +95,7 @@ func (c *Config) Validate() error {
 		{"extlogic", c.ExtLogic.Validate()},
 		{"das", c.Das.Validate()},
 		{"imui", c.IMUI.Validate()},
+		{"jtransit", c.Jtransit.Validate()},
 	} {
 		if s.err != nil {
 			errs = append(errs, fmt.Errorf("configuration: %s: %s", s.name, joinLines(s.err)))

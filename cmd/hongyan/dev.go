@@ -138,7 +138,11 @@ func (p *process) assembleDev(net *direct, rpcListen string) (readyLine, error) 
 	if err != nil {
 		return ready, err
 	}
-	l, err := p.addLogic(p.self(tierLogic, tierLogic, 0), queue)
+	services, err := p.addJtransit()
+	if err != nil {
+		return ready, err
+	}
+	l, err := p.addLogic(p.self(tierLogic, tierLogic, 0), queue, services)
 	if err != nil {
 		return ready, err
 	}

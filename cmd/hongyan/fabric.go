@@ -14,6 +14,7 @@ type fabric interface {
 	Das(addr string) (tier.Das, error)
 	Gateway(addr string) (tier.Gateway, error)
 	Queue(addr string) (tier.Queue, error)
+	Jtransit(addr string) (tier.Jtransit, error)
 }
 
 // direct is the fabric of one process: an address is a name, and a call is a call.
@@ -35,6 +36,10 @@ func (d *direct) Das(addr string) (tier.Das, error)         { return lookup[tier
 func (d *direct) Gateway(addr string) (tier.Gateway, error) { return lookup[tier.Gateway](d, addr) }
 func (d *direct) Queue(addr string) (tier.Queue, error)     { return lookup[tier.Queue](d, addr) }
 
+func (d *direct) Jtransit(addr string) (tier.Jtransit, error) {
+	return lookup[tier.Jtransit](d, addr)
+}
+
 func lookup[T any](d *direct, addr string) (T, error) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -53,3 +58,6 @@ func (k kitex) Logic(addr string) (tier.Logic, error)     { return rpc.DialLogic
 func (k kitex) Das(addr string) (tier.Das, error)         { return rpc.DialDas(addr, k.options) }
 func (k kitex) Gateway(addr string) (tier.Gateway, error) { return rpc.DialGateway(addr, k.options) }
 func (k kitex) Queue(addr string) (tier.Queue, error)     { return rpc.DialQueue(addr, k.options) }
+func (k kitex) Jtransit(addr string) (tier.Jtransit, error) {
+	return rpc.DialJtransit(addr, k.options)
+}

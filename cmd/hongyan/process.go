@@ -42,6 +42,7 @@ const (
 	tierLogic    = "logic"
 	tierDas      = "das"
 	tierExtLogic = "extlogic"
+	tierJtransit = "jtransit"
 )
 
 // process wires the tiers that run in it: to each other by direct calls (dev), or to other
@@ -153,10 +154,10 @@ func (p *process) queueHosts() mq.Queue {
 	return remote.NewPublisher(newPool(p, p.center, tierExtLogic, p.fabric.Queue))
 }
 
-func (p *process) addLogic(self control.Instance, queue mq.Queue) (tier.Logic, error) {
+func (p *process) addLogic(self control.Instance, queue mq.Queue, services tier.Jtransit) (tier.Logic, error) {
 	l, err := logic.New(p.cfg.Logic, logic.Deps{
 		Das: p.dases, Logics: p.logics, Gateways: p.fabric.Gateway,
-		Presence: memory.New(memory.DefaultConfig()), Queue: queue,
+		Presence: memory.New(memory.DefaultConfig()), Queue: queue, Jtransit: services,
 		Self: self, Log: p.log, Metrics: p.metrics,
 	})
 	if err != nil {

@@ -31,10 +31,11 @@ func targets() []target {
 	return []target{
 		{"entry", "the TCP gateway", []string{tierLogic}, buildEntry},
 		{"httpentry", "WebSocket, long poll, the HTTP API", []string{tierLogic}, buildHTTPEntry},
-		{"logic", "the IM rules", []string{tierLogic, tierDas, tierExtLogic}, buildLogic},
+		{"logic", "the IM rules", []string{tierLogic, tierDas, tierExtLogic, tierJtransit}, buildLogic},
 		{"extlogic", "offline push and other heavy work; hosts the embedded queue", []string{tierLogic, tierDas}, buildExtLogic},
 		{"das", "the queues in front of the store", []string{tierDas}, buildDas},
 		{"imui", "the Kitex service for the platform's own systems", []string{tierLogic}, buildIMUI},
+		{tierJtransit, "calls of the platform's services on behalf of logic", []string{tierJtransit}, buildJtransit},
 	}
 }
 
@@ -110,7 +111,7 @@ func runTarget(ctx context.Context, t target, cfg *Config, stdout, stderr io.Wri
 
 // members turns the lists of addresses into what the control centre knows.
 func (c *ClusterConfig) members(t target) (map[string]control.Members, error) {
-	lists := map[string][]string{tierLogic: c.Logic, tierDas: c.Das, tierExtLogic: c.ExtLogic}
+	lists := map[string][]string{tierLogic: c.Logic, tierDas: c.Das, tierExtLogic: c.ExtLogic, tierJtransit: c.Jtransit}
 	members := map[string]control.Members{}
 	for name, addrs := range lists {
 		m := control.Members{Slots: len(addrs)}
@@ -120,7 +121,7 @@ func (c *ClusterConfig) members(t target) (map[string]control.Members, error) {
 		members[name] = m
 	}
 	for _, name := range t.needs {
-		if len(lists[name]) == 0 && name != t.name {
+		if len(lists[name]) == 0 && name != t.name && name != tierJtransit { // nobody has to call services
 			return nil, fmt.Errorf("no address of the %s tier: give --%s or cluster.%s", name, name, name)
 		}
 	}
@@ -194,7 +195,7 @@ func buildLogic(p *process) (readyLine, error) {
 	if err != nil {
 		return ready, err
 	}
-	if ref.Logic, err = p.addLogic(self, p.queueHosts()); err != nil {
+	if ref.Logic, err = p.addLogic(self, p.queueHosts(), p.jtransitHosts()); err != nil {
 		return ready, err
 	}
 	ready.RPC = self.Addr
@@ -237,6 +238,17 @@ func buildIMUI(p *process) (readyLine, error) {
 	ready := newReadyLine()
 	var err error
 	ready.RPC, err = p.addIMUI(p.cfg.Cluster.Listen)
+	return ready, err
+}
+
+func buildJtransit(p *process) (readyLine, error) {
+	ready := newReadyLine()
+	j, err := p.addJtransit()
+	if err != nil {
+		return ready, err
+	}
+	self, err := p.listenAs(tierJtransit, stageWork, p.cfg.Cluster.Jtransit, rpc.Jtransit(j))
+	ready.RPC = self.Addr
 	return ready, err
 }
 

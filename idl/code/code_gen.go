@@ -13,6 +13,7 @@ const (
 	Unsupported        Code = 415  // unknown command, codec, version or suite
 	Blocked            Code = 422  // the other side does not take messages from this user
 	Recalled           Code = 423  // the message was recalled and cannot be changed
+	CallRefused        Code = 424  // a service of the platform refused the call; message has its status and reason
 	RateLimited        Code = 429  // too many requests; retry_after_ms tells when to come back
 	OutOfOrder         Code = 440  // the predecessor named by after is not stored; send that one first
 	Expired            Code = 441  // the request outlived its deadline before it was done; its outcome may be unknown
@@ -53,6 +54,7 @@ func All() []Code {
 		Unsupported,
 		Blocked,
 		Recalled,
+		CallRefused,
 		RateLimited,
 		OutOfOrder,
 		Expired,
@@ -103,6 +105,8 @@ func lookup(c Code) (row, bool) {
 		return row{"blocked", 403, false, "the other side does not take messages from this user"}, true
 	case Recalled:
 		return row{"recalled", 409, false, "the message was recalled and cannot be changed"}, true
+	case CallRefused:
+		return row{"call_refused", 422, false, "a service of the platform refused the call; message has its status and reason"}, true
 	case RateLimited:
 		return row{"rate_limited", 429, true, "too many requests; retry_after_ms tells when to come back"}, true
 	case OutOfOrder:

@@ -2875,6 +2875,104 @@ func (x *PushesReply) GetPushes() []*PushRecord {
 	return nil
 }
 
+type CallRequest struct {
+	Tenant    string `protobuf:"bytes,1,opt,name=tenant" json:"tenant,omitempty"`
+	Uid       string `protobuf:"bytes,2,opt,name=uid" json:"uid,omitempty"`   // on whose behalf
+	Name      string `protobuf:"bytes,3,opt,name=name" json:"name,omitempty"` // as configured, like order.get
+	Data      []byte `protobuf:"bytes,4,opt,name=data" json:"data,omitempty"` // JSON object, the method's request; empty = {}
+	RequestId string `protobuf:"bytes,5,opt,name=request_id" json:"request_id,omitempty"`
+	TimeoutMs int64  `protobuf:"varint,6,opt,name=timeout_ms" json:"timeout_ms,omitempty"` // 0 = as configured for the name; never more than that
+}
+
+func (x *CallRequest) Reset() { *x = CallRequest{} }
+
+func (x *CallRequest) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
+
+func (x *CallRequest) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *CallRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *CallRequest) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
+}
+
+func (x *CallRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CallRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *CallRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *CallRequest) GetTimeoutMs() int64 {
+	if x != nil {
+		return x.TimeoutMs
+	}
+	return 0
+}
+
+type CallReply struct {
+	Code         uint32 `protobuf:"varint,1,opt,name=code" json:"code,omitempty"` // code.Code; 0 = answered
+	Data         []byte `protobuf:"bytes,2,opt,name=data" json:"data,omitempty"`  // JSON, the method's answer
+	Message      string `protobuf:"bytes,3,opt,name=message" json:"message,omitempty"`
+	RetryAfterMs uint32 `protobuf:"varint,4,opt,name=retry_after_ms" json:"retry_after_ms,omitempty"`
+}
+
+func (x *CallReply) Reset() { *x = CallReply{} }
+
+func (x *CallReply) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
+
+func (x *CallReply) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *CallReply) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *CallReply) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *CallReply) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *CallReply) GetRetryAfterMs() uint32 {
+	if x != nil {
+		return x.RetryAfterMs
+	}
+	return 0
+}
+
 type PublishBatch struct {
 	Items []*QueueMessage `protobuf:"bytes,1,rep,name=items" json:"items,omitempty"`
 }
@@ -2950,6 +3048,10 @@ type Das interface {
 	Progress(ctx context.Context, req *ProgressRequest) (res *ProgressReply, err error)
 	Scan(ctx context.Context, req *ScanRequest) (res *ScanReply, err error)
 	Pushes(ctx context.Context, req *PushesRequest) (res *PushesReply, err error)
+}
+
+type Jtransit interface {
+	Call(ctx context.Context, req *CallRequest) (res *CallReply, err error)
 }
 
 type Queue interface {

@@ -9,6 +9,7 @@ import (
 	"hongyan/idl/tier"
 	"hongyan/idl/tier/das"
 	"hongyan/idl/tier/gateway"
+	"hongyan/idl/tier/jtransit"
 	"hongyan/idl/tier/logic"
 	"hongyan/idl/tier/queue"
 )
@@ -35,6 +36,12 @@ func DialDas(addr string, opt Options) (tier.Das, error) {
 func DialQueue(addr string, opt Options) (tier.Queue, error) {
 	c, err := dial(addr, "Queue", opt, queue.NewClient)
 	return queueClient{addr, c}, err
+}
+
+// DialJtransit returns the jtransit at addr.
+func DialJtransit(addr string, opt Options) (tier.Jtransit, error) {
+	c, err := dial(addr, "Jtransit", opt, jtransit.NewClient)
+	return jtransitClient{addr, c}, err
 }
 
 // DialIMUI returns the imui at addr.
@@ -88,6 +95,15 @@ type queueClient struct {
 
 func (q queueClient) Publish(ctx context.Context, req *tier.PublishBatch) (*tier.Accepted, error) {
 	return call(ctx, q.addr, q.c.Publish, req)
+}
+
+type jtransitClient struct {
+	addr string
+	c    jtransit.Client
+}
+
+func (j jtransitClient) Call(ctx context.Context, req *tier.CallRequest) (*tier.CallReply, error) {
+	return call(ctx, j.addr, j.c.Call, req)
 }
 
 type dasClient struct {

@@ -22,6 +22,7 @@ import (
 	"hongyan/idl/tier"
 	"hongyan/idl/tier/das"
 	"hongyan/idl/tier/gateway"
+	"hongyan/idl/tier/jtransit"
 	"hongyan/idl/tier/logic"
 	"hongyan/idl/tier/queue"
 )
@@ -57,6 +58,9 @@ func Das(h tier.Das) Service { return service("Das", h, das.RegisterService) }
 
 // Queue serves a queue.
 func Queue(h tier.Queue) Service { return service("Queue", h, queue.RegisterService) }
+
+// Jtransit serves a jtransit.
+func Jtransit(h tier.Jtransit) Service { return service("Jtransit", h, jtransit.RegisterService) }
 
 // IMUI serves an imui. It also gets calls that name no service, as old clients send them.
 func IMUI(h platform.IMUI) Service { return service("IMUI", h, imui.RegisterService) }

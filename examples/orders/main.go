@@ -1,0 +1,29 @@
+// Command orders is a platform service for IM to call: go run ./examples/orders, then
+// hongyan dev --config examples/orders/hongyan.yaml.
+package main
+
+import (
+	"flag"
+	"log/slog"
+	"net"
+	"os"
+
+	"hongyan/examples/orders/service"
+)
+
+func main() {
+	listen := flag.String("listen", "127.0.0.1:9700", "host:port")
+	flag.Parse()
+	if err := run(*listen); err != nil {
+		slog.Error("orders", "err", err)
+		os.Exit(1)
+	}
+}
+
+func run(listen string) error {
+	ln, err := net.Listen("tcp", listen)
+	if err != nil {
+		return err
+	}
+	return service.New(ln, service.Shop{}).Run()
+}
