@@ -43,7 +43,7 @@ gen: ## regenerates everything generated: idl, the error table, the configuratio
 	$(GO) run ./internal/config/reference
 
 gen-check: gen ## generated code is what the sources say
-	@git diff --exit-code --stat -- idl docs || { echo "generated files differ: run make gen and commit"; exit 1; }
+	@git diff --exit-code --stat -- idl docs examples || { echo "generated files differ: run make gen and commit"; exit 1; }
 
 fuzz: ## every fuzz target for FUZZTIME=10s
 	./tests/fuzz.sh $(or $(FUZZTIME),10s)

@@ -25,5 +25,5 @@ func run(listen string) error {
 	if err != nil {
 		return err
 	}
-	return service.New(ln, service.Shop{}).Run()
+	return service.New(ln, &service.Shop{}).Run()
 }

@@ -106,7 +106,7 @@ func TestDevIsReadyWithinTwoSecondsAndStopsOnRequest(t *testing.T) {
 }
 
 func TestEverySubcommandHelpsWithAnExample(t *testing.T) {
-	for _, name := range []string{"dev", "entry", "httpentry", "logic", "extlogic", "das", "imui", "token", "chat", "bench", "version"} {
+	for _, name := range []string{"dev", "entry", "httpentry", "logic", "extlogic", "das", "imui", "jtransit", "token", "chat", "bench", "version"} {
 		stdout, stderr, exit := runCommand(t, "", name, "--help")
 		if exit != 0 || !strings.Contains(stdout, "Examples:") || stderr != "" {
 			t.Errorf("%s --help: exit %d\n%s%s", name, exit, stdout, stderr)

@@ -18,7 +18,8 @@ import (
 // NotYours is the shop's own status for another buyer's order.
 const NotYours = 20403
 
-// New makes a server of the shop's orders at a listener; Run serves it.
+// New makes a server of the shop's orders at a listener; Run serves it. Kitex wants the
+// handler to be a pointer.
 func New(ln net.Listener, handler orders.Orders) server.Server {
 	return rpc.NewServer(handler,
 		server.WithListener(ln),

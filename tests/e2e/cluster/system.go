@@ -48,14 +48,31 @@ func ForEach(t *testing.T, test func(t *testing.T, s *System)) {
 	}
 }
 
+// ForEachWith is ForEach with more configuration: lines of YAML for every process.
+func ForEachWith(t *testing.T, config string, test func(t *testing.T, s *System)) {
+	t.Helper()
+	t.Run("dev", func(t *testing.T) { test(t, dev(t, config)) })
+	t.Run("processes", func(t *testing.T) { test(t, processes(t, config)) })
+}
+
 // Dev is hongyan dev on ports that stay the same over restarts.
-func Dev(t testing.TB) *System {
+func Dev(t testing.TB) *System { return dev(t, "") }
+
+func dev(t testing.TB, config string) *System {
 	t.Helper()
 	dir := t.TempDir()
 	ports := FreePorts(t, 3)
 	s := &System{Shape: "dev", Data: dir, Procs: map[string]*Process{}}
 	port := func(i int) string { return ports[i][strings.LastIndex(ports[i], ":")+1:] }
-	s.Procs["dev"] = Start(t, "dev", "dev", "--data", dir, "--tcp-port", port(0), "--http-port", port(1), "--rpc-port", port(2))
+	args := []string{"dev", "--data", dir, "--tcp-port", port(0), "--http-port", port(1), "--rpc-port", port(2)}
+	if config != "" {
+		file := filepath.Join(dir, "hongyan.yaml")
+		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "--config", file)
+	}
+	s.Procs["dev"] = Start(t, "dev", args...)
 	ready := s.Procs["dev"].Ready
 	s.TCP, s.HTTP, s.RPC = ready.TCP, ready.HTTP, ready.RPC
 	s.loadKeys(t)
@@ -71,7 +88,9 @@ func Dev(t testing.TB) *System {
 const Logics = 3
 
 // Processes is one process a tier and three of logic, over Kitex.
-func Processes(t testing.TB) *System {
+func Processes(t testing.TB) *System { return processes(t, "") }
+
+func processes(t testing.TB, more string) *System {
 	t.Helper()
 	dir := t.TempDir()
 	s := &System{Shape: "processes", Data: dir, Procs: map[string]*Process{}, app: "0123456789abcdef"}
@@ -80,14 +99,14 @@ func Processes(t testing.TB) *System {
 	}
 	s.loadKeys(t)
 	config := filepath.Join(dir, "hongyan.yaml")
-	ports := FreePorts(t, Logics+7)
+	ports := FreePorts(t, Logics+8)
 	logics, das, ext := ports[:Logics], ports[Logics], ports[Logics+1]
 	text := fmt.Sprintf(`
 data: %q
-cluster: {logic: [%q, %q, %q], das: [%q], extlogic: [%q]}
+cluster: {logic: [%q, %q, %q], das: [%q], extlogic: [%q], jtransit: [%q]}
 imui: {apps: [{name: demo, key: %q, tenants: [demo]}]}
 httpentry: {plain_app_keys: true, apps: [{name: demo, key: %q, tenants: [demo]}]}
-`, dir, logics[0], logics[1], logics[2], das, ext, s.app, s.app)
+`, dir, logics[0], logics[1], logics[2], das, ext, ports[Logics+7], s.app, s.app) + more
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -108,6 +127,7 @@ httpentry: {plain_app_keys: true, apps: [{name: demo, key: %q, tenants: [demo]}]
 	for i, addr := range logics {
 		start(fmt.Sprintf("logic-%d", i), "logic", "--config", configOf(i), "--slot", fmt.Sprint(i), "--rpc-listen", addr)
 	}
+	start("jtransit", "jtransit", "--config", config, "--rpc-listen", ports[Logics+7])
 	start("extlogic", "extlogic", "--config", config, "--rpc-listen", ext)
 	s.RPC = start("imui", "imui", "--config", config, "--rpc-listen", ports[Logics+2]).Ready.RPC
 	s.TCP = start("entry", "entry", "--config", config, "--listen", ports[Logics+3], "--rpc-listen", ports[Logics+4]).Ready.TCP
