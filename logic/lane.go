@@ -31,7 +31,6 @@ func (n *lane) put(hash uint64, r *request) bool {
 	}
 }
 
-
 // run starts the workers on wg; they end with ctx.
 func (n *lane) run(ctx context.Context, wg *sync.WaitGroup, serve func(context.Context, *request)) {
 	for _, q := range n.queues {
