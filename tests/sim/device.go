@@ -255,9 +255,6 @@ func (d *device) call(now time.Time, cmd im.Cmd, body interface{ Marshal([]byte)
 	d.calls[id] = done
 }
 
-// internal tells an error that no client should ever see.
-func internal(err *code.Error) bool { return err != nil && err.Code == code.Internal }
-
 // begin puts a fresh installation into service.
 func (d *device) begin() {
 	d.disk, d.app = &core.Memory{}, newApp(d)

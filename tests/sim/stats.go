@@ -25,22 +25,6 @@ func (s *stats) add(what string, n int) {
 	s.n[what] += n
 }
 
-func (s *stats) get(what string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.n[what]
-}
-
-// merge adds what another run counted.
-func (s *stats) merge(o *stats) {
-	o.mu.Lock()
-	n := maps.Clone(o.n)
-	o.mu.Unlock()
-	for what, k := range n {
-		s.add(what, k)
-	}
-}
-
 // String lists the counts, the greatest first.
 func (s *stats) String() string {
 	s.mu.Lock()
