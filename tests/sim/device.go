@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"hongyan/idl/code"
 	"hongyan/idl/im"
 	"hongyan/internal/wire"
 	"hongyan/sdk/go/core"
