@@ -153,7 +153,7 @@ func (f *loadFlags) load(base Config) (*Config, error) {
 		File:       f.file,
 		Env:        os.Environ(),
 		Flags:      f.flags,
-		EnvIgnored: []string{"HONGYAN_SIM_", "HONGYAN_BIN", "HONGYAN_REQUIRE_BROWSER"},
+		EnvIgnored: []string{"HONGYAN_SIM_", "HONGYAN_TEST_", "HONGYAN_BIN", "HONGYAN_REQUIRE_BROWSER"},
 	})
 	if err != nil {
 		return nil, err
