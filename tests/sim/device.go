@@ -163,7 +163,24 @@ func (d *device) write(now time.Time, f wire.Frame) {
 		return
 	}
 	d.trace("->", &got)
+	d.noteWrite(&got)
 	d.cur.send(now, got)
+}
+
+// noteWrite tells the history when a message was last written.
+func (d *device) noteWrite(f *wire.Frame) {
+	switch f.Cmd {
+	case im.Cmd_SEND:
+		var m im.Send
+		if m.Unmarshal(f.Body) == nil {
+			d.world.cluster.history.wrote(m.ClientMsgId)
+		}
+	case im.Cmd_RECALL, im.Cmd_EDIT:
+		var m im.Modify
+		if m.Unmarshal(f.Body) == nil {
+			d.world.cluster.history.wrote(m.ClientMsgId)
+		}
+	}
 }
 
 // trace logs a frame where somebody reads the log.

@@ -15,6 +15,7 @@ type history struct {
 	mu         sync.Mutex
 	began      time.Time
 	sends      map[string]*sent
+	reads      map[userConv]uint64 // highest seq a user's devices ever marked as read
 	order      []*sent
 	violations []string
 }
@@ -30,11 +31,38 @@ type sent struct {
 	seq                           uint64 // acknowledged as; 0 = not
 	acked                         time.Time
 	failed                        code.Code
-	again                         bool // was retried by the user after it had failed
+	wrote, refused                time.Time // last written; failed
+	again                         bool      // was retried by the user after it had failed
 }
 
 func newHistory() *history {
-	return &history{began: time.Now(), sends: map[string]*sent{}}
+	return &history{began: time.Now(), sends: map[string]*sent{}, reads: map[userConv]uint64{}}
+}
+
+type userConv struct{ tenant, uid, conv string }
+
+// reading: a device marks a conversation as read.
+func (h *history) reading(d *device, conv string, seq uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	k := userConv{d.tenant, d.uid, conv}
+	h.reads[k] = max(h.reads[k], seq)
+}
+
+// asked is the highest seq that a user ever marked as read.
+func (h *history) asked(k userConv) uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.reads[k]
+}
+
+// wrote: a device writes a message once more.
+func (h *history) wrote(id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s := h.sends[id]; s != nil {
+		s.wrote = time.Now()
+	}
 }
 
 // violationsKept bounds what a broken run reports.
@@ -92,7 +120,7 @@ func (h *history) failedWith(id string, c code.Code) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if s := h.sends[id]; s != nil {
-		s.failed = c
+		s.failed, s.refused = c, time.Now()
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"hongyan/das/store"
 	"hongyan/idl/code"
@@ -263,6 +264,41 @@ func (w *world) auditTruth(t *truth) {
 	}
 }
 
+// latest is how long after the time in its entry a commit may be done, and an answer that
+// was right when it was made may come.
+const latest = 15 * time.Second
+
+// auditRefusal: a refusal for good is right. What was stored long before it was written for
+// the last time is not refused (R29); and who says that he is blocked was, not long ago (R16).
+func (t *truth) auditRefusal(h *history, s *sent) {
+	switch s.failed {
+	case code.OK, code.Expired, code.TooLarge:
+		return
+	}
+	log := t.logs[store.Key{Tenant: s.tenant, ID: s.conv}]
+	id, _ := conv.Parse(s.conv)
+	blocked := false // at some time of its life
+	var since time.Time
+	for _, m := range log {
+		at := time.UnixMilli(m.CreatedMS)
+		if m.ClientMsgID == s.id && m.Sender == s.uid && at.Add(latest).Before(s.wrote) {
+			h.violate("R29: %s was refused as %s at %v, stored at %v as %s/%d", s.id, s.failed.Name(), s.refused.Sub(h.began), at.Sub(h.began), s.conv, m.Seq)
+		}
+		switch {
+		case m.Sender != id.Peer(s.uid):
+		case m.Kind == im.Kind_EVENT_BLOCK && since.IsZero():
+			since = at
+		case m.Kind == im.Kind_EVENT_UNBLOCK && !since.IsZero():
+			blocked = blocked || !since.After(s.refused) && !at.Add(latest).Before(s.wrote)
+			since = time.Time{}
+		}
+	}
+	blocked = blocked || !since.IsZero() && !since.After(s.refused)
+	if s.failed == code.Blocked && !blocked {
+		h.violate("R16: %s was refused as blocked at %v, which its sender was not", s.id, s.refused.Sub(h.began))
+	}
+}
+
 // auditNotice: what the queue took is stored, once; that it is shown is compared elsewhere.
 func (t *truth) auditNotice(h *history, n *notice) {
 	found := 0
@@ -301,6 +337,7 @@ func (t *truth) auditSends(h *history) {
 	type lane struct{ device, conv string }
 	last := map[lane]*sent{}
 	for _, s := range h.all() {
+		t.auditRefusal(h, s)
 		if s.seq == 0 {
 			continue
 		}
@@ -449,6 +486,9 @@ func (a *auditor) member(uid string, row *store.Member) {
 			return 0
 		}
 		return a.others[uid][seq-1]
+	}
+	if asked := a.history.asked(userConv{a.key.Tenant, uid, a.key.ID}); row.ReadSeq > asked {
+		a.violate("R24: %s has read %d, and marked %d at most", uid, row.ReadSeq, asked)
 	}
 	if row.LastOrd != at(row.LastSeq) || row.ReadOrd != at(row.ReadSeq) {
 		a.violate("R24: the row of %s says %d at %d and %d at %d, counted %d and %d", uid,

@@ -144,6 +144,7 @@ func (d *device) send(now time.Time, peer string, i int) {
 	}
 	if i == 0 && d.rng.Float64() < 0.3 {
 		o.Displayed = d.app.screen(name).last
+		d.world.cluster.history.reading(d, name, o.Displayed)
 	}
 	d.put(now, s, o)
 }
@@ -187,6 +188,7 @@ func read(d *device, now time.Time) {
 		seq += 1000 // clamped
 	}
 	d.world.stats.count("reads")
+	d.world.cluster.history.reading(d, name, seq)
 	d.core.MarkRead(now, name, seq)
 }
 
@@ -247,18 +249,21 @@ func (d *device) answered(a core.Answer) {
 
 func pin(d *device, now time.Time) {
 	if name := d.known(); name != "" {
-		d.setting(now, &im.Settings{Conv: name, Pinned: d.rng.Float64() < 0.5, Hidden: d.rng.Float64() < 0.1, Fields: []string{"pinned", "hidden"}})
+		d.setting(now, &im.Settings{Conv: name, Pinned: d.rng.Float64() < 0.5, Hidden: d.rng.Float64() < 0.1, Fields: []string{"pinned", "hidden", "remark"}})
 	}
 }
 
 func remark(d *device, now time.Time) {
 	if name := d.known(); name != "" {
-		d.sent++
-		d.setting(now, &im.Settings{Conv: name, Remark: fmt.Sprintf("remark %d", d.sent), Muted: d.rng.Float64() < 0.5, Fields: []string{"remark", "muted"}})
+		d.setting(now, &im.Settings{Conv: name, Muted: d.rng.Float64() < 0.5, Fields: []string{"remark", "muted"}})
 	}
 }
 
+// setting changes settings, a new remark among them: two changes in one commit would
+// otherwise add up to nothing, which looks like a version for nothing (R08).
 func (d *device) setting(now time.Time, s *im.Settings) {
+	d.sent++
+	s.Remark = fmt.Sprintf("remark %s %d", d.id, d.sent)
 	d.world.stats.count("settings")
 	d.call(now, im.Cmd_SETTINGS, s, &im.SettingsAck{}, d.answered)
 }

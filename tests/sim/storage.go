@@ -3,6 +3,8 @@ package sim
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -115,11 +117,14 @@ func (s *storage) Commit(ctx context.Context, b *store.Batch) error {
 
 // commit writes, and counts what tells of a defect.
 func (s *storage) commit(ctx context.Context, b *store.Batch) error {
+	before := s.rowsOf(ctx, b)
 	err := s.cluster.rules.commit(s.Store, ctx, b)
+	s.trace(b, err)
 	var fence *store.FenceError
 	switch {
 	case err == nil:
 		s.cluster.stats.count("commits")
+		s.checkMoved(b, before)
 	case errors.Is(err, store.ErrInvalid):
 		s.cluster.history.violate("a das committed an invalid batch: %v", err)
 	case errors.As(err, &fence):
@@ -127,6 +132,48 @@ func (s *storage) commit(ctx context.Context, b *store.Batch) error {
 		s.checkVouched(fence)
 	}
 	return err
+}
+
+// trace logs a commit where somebody reads the log.
+func (s *storage) trace(b *store.Batch, err error) {
+	if !s.cluster.log.Enabled(context.Background(), slog.LevelDebug) || b.Lazy() {
+		return
+	}
+	var entries []string
+	for _, m := range b.Messages {
+		entries = append(entries, fmt.Sprintf("%s/%d %s", m.Conv.ID, m.Seq, m.ClientMsgID))
+	}
+	s.cluster.log.Debug("commit", "boot", s.proc.Boot, "convs", b.Convs, "entries", entries, "users", b.Users,
+		"members", b.Members, "fanout", b.FanOut, "deliver", b.Deliver, "sessions", b.Sessions, "err", err)
+}
+
+// rowsOf are the rows that a batch is about to write, as they are.
+func (s *storage) rowsOf(ctx context.Context, b *store.Batch) []store.Member {
+	if len(b.Members) == 0 {
+		return nil
+	}
+	v, err := s.Store.View(ctx)
+	if err != nil {
+		return nil
+	}
+	defer v.Close()
+	rows := make([]store.Member, len(b.Members))
+	for i, r := range b.Members {
+		rows[i], _ = v.Member(r.User, r.Conv)
+	}
+	return rows
+}
+
+// checkMoved: a row that takes a version has changed in something (R08). Settings are left
+// out: two repeated ones in one commit may add up to nothing.
+func (s *storage) checkMoved(b *store.Batch, before []store.Member) {
+	for i, old := range before {
+		now := b.Members[i].Member
+		now.Version, now.UpdatedMS = old.Version, old.UpdatedMS
+		if now.Raise(&old); now == old && old.Remark == "" {
+			s.cluster.history.violate("R08: %s gave %s of %s a version for nothing: %+v after %+v", s.proc.Boot, old.Conv, b.Members[i].User.ID, b.Members[i].Member, old)
+		}
+	}
 }
 
 // checkVouched: a writer vouched for a key that is stored already, although its belief in
