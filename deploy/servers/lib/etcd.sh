@@ -25,4 +25,7 @@ etcd_check() {
 	expect etcd version "$(version etcd)" "$SERVERS_ETCD_VERSION"
 }
 
-etcd_env() { echo "SERVERS_ETCD=http://$(address etcd)"; }
+etcd_env() {
+	echo "SERVERS_ETCD=http://$(address etcd)"
+	echo "HONGYAN_TEST_ETCD=http://$(address etcd)"
+}

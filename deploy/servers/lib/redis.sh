@@ -30,4 +30,7 @@ redis_check() {
 	WANTED
 }
 
-redis_env() { echo "SERVERS_REDIS=$(address redis)"; }
+redis_env() {
+	echo "SERVERS_REDIS=$(address redis)"
+	echo "HONGYAN_TEST_REDIS=$(address redis)"
+}

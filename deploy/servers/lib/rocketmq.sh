@@ -83,5 +83,6 @@ rocketmq_check() {
 
 rocketmq_env() {
 	echo "SERVERS_ROCKETMQ_NAMESRV=$(address rocketmq-namesrv)"
+	echo "HONGYAN_TEST_ROCKETMQ=$(address rocketmq-namesrv)"
 	echo "SERVERS_ROCKETMQ_BROKER=$(address rocketmq-broker)"
 }
