@@ -198,12 +198,12 @@ func (p *process) welcome(ready readyLine, w io.Writer) {
   %-6s token %s
   %-6s token %s
 
-  curl -s %s/v1/messages -H "Authorization: Bearer $(hongyan token --uid %s --data %s)" \
+  curl -s %s/v1/messages -H "Authorization: Bearer $(%s token --uid %s --data %s)" \
        -H "Content-Type: application/json" -d '{"to":"%s","text":"hello"}'
 
   internal systems call as app %q with the key in %s
 
 `, p.cfg.Data, ready.HTTP, ready.HTTP, ready.TCP, ready.RPC,
 		devUsers[0], tokens[0], devUsers[1], tokens[1],
-		ready.HTTP, devUsers[0], p.cfg.Data, devUsers[1], demoApp, filepath.Join(p.cfg.Data, "demo-app.key"))
+		ready.HTTP, os.Args[0], devUsers[0], p.cfg.Data, devUsers[1], demoApp, filepath.Join(p.cfg.Data, "demo-app.key"))
 }
