@@ -172,7 +172,7 @@ func TestBenchInterruptedPrintsWhatItHas(t *testing.T) {
 func TestChatWorksPiped(t *testing.T) {
 	s := cluster.Dev(t)
 	bob := newDevice(t, s, "bob", "phone", "tcp")
-	stdout, stderr, exit := runCommand(t, "hello from a pipe\n", "chat", "--as", "alice", "--to", "bob", "--target", "tcp://"+s.TCP, "--data", s.Data)
+	stdout, stderr, exit := runCommand(t, "hello from a pipe\n", "chat", "--as", "alice", "--to", "bob", "--target", "tcp://"+s.TCP[0], "--data", s.Data)
 	if exit != 0 {
 		t.Fatalf("exit %d\n%s%s", exit, stdout, stderr)
 	}

@@ -34,7 +34,7 @@ func request(t testing.TB, s *cluster.System, method, path, authorization string
 		}
 		reader = bytes.NewReader(encoded)
 	}
-	req, err := http.NewRequestWithContext(t.Context(), method, s.HTTP+path, reader)
+	req, err := http.NewRequestWithContext(t.Context(), method, s.HTTP[0]+path, reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +249,7 @@ func TestOfflineUserIsWokenAndFindsEverything(t *testing.T) {
 		}
 		proc := s.Procs["dev"]
 		if proc == nil {
-			proc = s.Procs["extlogic"]
+			proc = s.Procs["extlogic-0"]
 		}
 		cluster.Eventually(t, 40*time.Second, "the vendor is asked to push to bob's phone", func() bool {
 			return strings.Contains(proc.Log(), "bob-phone")

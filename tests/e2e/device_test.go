@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"hongyan/internal/route"
 	hongyan "hongyan/sdk/go"
 	"hongyan/tests/e2e/cluster"
 )
@@ -40,9 +41,8 @@ func openDevice(t testing.TB, s *cluster.System, uid, name, transport string, st
 		t: t, messages: map[string]map[uint64]*hongyan.Message{}, shown: map[string]int{},
 		modified: map[uint64]hongyan.Modified{}, rows: map[string]*hongyan.Conversation{},
 	}
-	endpoint := map[string]string{"tcp": "tcp://" + s.TCP, "ws": "ws" + s.HTTP[len("http"):], "http": s.HTTP}[transport]
 	client, err := hongyan.New(hongyan.Options{
-		Endpoints: []string{endpoint}, Token: func(context.Context) (string, error) { return s.Token(t, uid), nil },
+		Endpoints: s.Endpoints(transport, int(route.Hash(uid, name)%16)), Token: func(context.Context) (string, error) { return s.Token(t, uid), nil },
 		Device: uid + "-" + name, Platform: "web", Store: store, On: d.handlers(),
 	})
 	if err != nil {

@@ -24,7 +24,7 @@ type rawConn struct {
 
 func dialRaw(t testing.TB, s *cluster.System) *rawConn {
 	t.Helper()
-	nc, err := net.Dial("tcp", s.TCP)
+	nc, err := net.Dial("tcp", s.TCP[0])
 	if err != nil {
 		t.Fatal(err)
 	}

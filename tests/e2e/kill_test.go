@@ -124,14 +124,14 @@ func (l *load) converges(pair int, r *device, conv string) {
 // TestKill kills one process a case under load; the others carry on, and nothing acked is
 // lost, doubled or out of order (P1, ZZ-17).
 func TestKill(t *testing.T) {
-	for _, victim := range []string{"logic-1", "das", "entry", "httpentry", "extlogic"} {
+	for _, victim := range []string{"logic-1", "das-0", "entry-0", "httpentry-0", "extlogic-0"} {
 		t.Run(victim, func(t *testing.T) {
 			s := cluster.Processes(t)
 			l := startLoad(t, s, 6)
 			l.progresses(100, 20*time.Second)
 			s.Procs[victim].Kill()
 			switch victim {
-			case "logic-1", "extlogic": // the others go on without it
+			case "logic-1", "extlogic-0": // the others go on without it
 				l.progresses(100, 30*time.Second)
 			}
 			s.Procs[victim].Restart()

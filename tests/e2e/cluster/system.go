@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,18 +14,21 @@ import (
 
 // System is a running Hongyan, in one process or in many.
 type System struct {
-	Shape string // dev or processes
+	Shape string // dev, processes, or a cluster on the engines of that name
 	Data  string
-	TCP   string // host:port
-	HTTP  string // http://host:port
-	RPC   string // IMUI
+	TCP   []string // host:port of every entry
+	HTTP  []string // http://host:port of every httpentry
+	RPC   string   // IMUI
 	Keys  *token.Keys
 
 	// Admin are the admin listeners of the logic processes, by slot.
 	Admin []string
 
-	// Procs by name: dev, or das, logic-0.., entry, httpentry, extlogic, imui.
+	// Procs by name: dev, or das-0.., logic-0.., entry-0.., httpentry-0.., extlogic-0.., imui, jtransit.
 	Procs map[string]*Process
+
+	// Engines that a cluster stands on; nil: embedded parts.
+	Engines *Engines
 
 	app string // key of the app that may call the HTTP API and IMUI
 }
@@ -37,22 +39,48 @@ const (
 	App    = "demo"
 )
 
-// Shapes that the suite runs over.
-var Shapes = map[string]func(testing.TB) *System{"dev": Dev, "processes": Processes}
-
-// ForEach runs a test over every shape.
+// ForEach runs a test over every shape: dev, processes with embedded parts, and the clusters
+// on real engines where there are some.
 func ForEach(t *testing.T, test func(t *testing.T, s *System)) {
 	t.Helper()
-	for _, name := range []string{"dev", "processes"} {
-		t.Run(name, func(t *testing.T) { test(t, Shapes[name](t)) })
-	}
+	ForEachWith(t, "", test)
 }
 
 // ForEachWith is ForEach with more configuration: lines of YAML for every process.
 func ForEachWith(t *testing.T, config string, test func(t *testing.T, s *System)) {
 	t.Helper()
 	t.Run("dev", func(t *testing.T) { test(t, dev(t, config)) })
-	t.Run("processes", func(t *testing.T) { test(t, processes(t, config)) })
+	ForEachCluster(t, config, test)
+}
+
+// ForEachCluster is ForEachWith without dev.
+func ForEachCluster(t *testing.T, config string, test func(t *testing.T, s *System)) {
+	t.Helper()
+	t.Run("processes", func(t *testing.T) { test(t, start(t, single, config)) })
+	for _, name := range engineNames() {
+		t.Run(name, func(t *testing.T) { test(t, onEngines(t, name, config)) })
+	}
+}
+
+// Endpoints of a transport, tcp, ws or http, as the Go SDK takes them: user number n begins
+// with another one than user n+1.
+func (s *System) Endpoints(transport string, n int) []string {
+	list := s.HTTP
+	if transport == "tcp" {
+		list = s.TCP
+	}
+	endpoints := make([]string, len(list))
+	for i := range list {
+		addr := list[(n+i)%len(list)]
+		switch transport {
+		case "tcp":
+			addr = "tcp://" + addr
+		case "ws":
+			addr = "ws" + strings.TrimPrefix(addr, "http")
+		}
+		endpoints[i] = addr
+	}
+	return endpoints
 }
 
 // Dev is hongyan dev on ports that stay the same over restarts.
@@ -74,64 +102,13 @@ func dev(t testing.TB, config string) *System {
 	}
 	s.Procs["dev"] = Start(t, "dev", args...)
 	ready := s.Procs["dev"].Ready
-	s.TCP, s.HTTP, s.RPC = ready.TCP, ready.HTTP, ready.RPC
+	s.TCP, s.HTTP, s.RPC = []string{ready.TCP}, []string{ready.HTTP}, ready.RPC
 	s.loadKeys(t)
 	key, err := os.ReadFile(filepath.Join(dir, "demo-app.key"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.app = string(key)
-	return s
-}
-
-// Logics is how many logic processes Processes starts.
-const Logics = 3
-
-// Processes is one process a tier and three of logic, over Kitex.
-func Processes(t testing.TB) *System { return processes(t, "") }
-
-func processes(t testing.TB, more string) *System {
-	t.Helper()
-	dir := t.TempDir()
-	s := &System{Shape: "processes", Data: dir, Procs: map[string]*Process{}, app: "0123456789abcdef"}
-	if _, err := token.GenerateKeys(filepath.Join(dir, "keys.json"), Tenant); err != nil {
-		t.Fatal(err)
-	}
-	s.loadKeys(t)
-	config := filepath.Join(dir, "hongyan.yaml")
-	ports := FreePorts(t, Logics+8)
-	logics, das, ext := ports[:Logics], ports[Logics], ports[Logics+1]
-	text := fmt.Sprintf(`
-data: %q
-cluster: {logic: [%q, %q, %q], das: [%q], extlogic: [%q], jtransit: [%q]}
-imui: {apps: [{name: demo, key: %q, tenants: [demo]}]}
-httpentry: {plain_app_keys: true, apps: [{name: demo, key: %q, tenants: [demo]}]}
-`, dir, logics[0], logics[1], logics[2], das, ext, ports[Logics+7], s.app, s.app) + more
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s.Admin = FreePorts(t, Logics)
-	configOf := func(slot int) string { // the same, with an admin listener
-		path := filepath.Join(dir, fmt.Sprintf("logic-%d.yaml", slot))
-		if err := os.WriteFile(path, fmt.Appendf(nil, "%slog: {admin: %q}\n", text, s.Admin[slot]), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	start := func(name string, args ...string) *Process {
-		p := Start(t, name, args...)
-		s.Procs[name] = p
-		return p
-	}
-	start("das", "das", "--config", config, "--rpc-listen", das)
-	for i, addr := range logics {
-		start(fmt.Sprintf("logic-%d", i), "logic", "--config", configOf(i), "--slot", fmt.Sprint(i), "--rpc-listen", addr)
-	}
-	start("jtransit", "jtransit", "--config", config, "--rpc-listen", ports[Logics+7])
-	start("extlogic", "extlogic", "--config", config, "--rpc-listen", ext)
-	s.RPC = start("imui", "imui", "--config", config, "--rpc-listen", ports[Logics+2]).Ready.RPC
-	s.TCP = start("entry", "entry", "--config", config, "--listen", ports[Logics+3], "--rpc-listen", ports[Logics+4]).Ready.TCP
-	s.HTTP = start("httpentry", "httpentry", "--config", config, "--listen", ports[Logics+5], "--rpc-listen", ports[Logics+6]).Ready.HTTP
 	return s
 }
 
