@@ -14,12 +14,20 @@ func SaveSnapshot(file string, tiers map[string]Members) error {
 	if err != nil {
 		return fmt.Errorf("encode snapshot: %w", err)
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*")
-	if err != nil {
+	if err := WriteFile(file, append(data, '\n')); err != nil {
 		return fmt.Errorf("write snapshot: %w", err)
 	}
+	return nil
+}
+
+// WriteFile replaces the content of a file, whole or not at all.
+func WriteFile(file string, data []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*")
+	if err != nil {
+		return err
+	}
 	defer os.Remove(tmp.Name()) // after the rename there is nothing left to remove
-	_, err = tmp.Write(append(data, '\n'))
+	_, err = tmp.Write(data)
 	if serr := tmp.Sync(); err == nil {
 		err = serr
 	}
@@ -29,10 +37,7 @@ func SaveSnapshot(file string, tiers map[string]Members) error {
 	if err == nil {
 		err = os.Rename(tmp.Name(), file)
 	}
-	if err != nil {
-		return fmt.Errorf("write snapshot: %w", err)
-	}
-	return nil
+	return err
 }
 
 // LoadSnapshot reads what SaveSnapshot wrote.

@@ -1,9 +1,11 @@
 // Package local is the control centre of one process: members given at the start or read
-// from a file (File), and whatever registers. It depends on nothing outside the process.
+// from a file (File), and whatever registers; values and services in memory (Values,
+// Services). It depends on nothing outside the process.
 package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -17,6 +19,10 @@ import (
 // not: only its callers find out. One that registered is listed until its context ends;
 // its slot then counts on, and is the first it gets when it comes back.
 type Center struct {
+	*Values
+	*Services
+	reports
+
 	mu     sync.Mutex
 	tiers  map[string]*tier
 	change chan struct{} // closed and replaced at every change: wakes all watchers
@@ -35,9 +41,17 @@ type tier struct {
 
 type registration struct{ control.Instance }
 
-// New returns a control centre that lists members, by tier.
+// New returns a control centre that lists members, by tier, and keeps values in memory.
 func New(members map[string]control.Members) (*Center, error) {
-	c := &Center{tiers: map[string]*tier{}, change: make(chan struct{}), done: make(chan struct{})}
+	return NewWithValues(members, NewValues())
+}
+
+// NewWithValues is New with values kept elsewhere. Close closes them.
+func NewWithValues(members map[string]control.Members, values *Values) (*Center, error) {
+	c := &Center{
+		Values: values, Services: NewServices(),
+		tiers: map[string]*tier{}, change: make(chan struct{}), done: make(chan struct{}),
+	}
 	if err := c.List(members); err != nil {
 		return nil, err
 	}
@@ -168,7 +182,7 @@ func (c *Center) Close() error {
 	}
 	c.mu.Unlock()
 	c.wg.Wait()
-	return nil
+	return errors.Join(c.Values.Close(), c.Services.Close())
 }
 
 func (c *Center) look(name string) (control.Members, <-chan struct{}, error) {

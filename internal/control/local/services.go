@@ -1,0 +1,150 @@
+package local
+
+import (
+	"context"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+
+	"hongyan/internal/control"
+)
+
+// Services are those announced in this process, and those listed.
+type Services struct {
+	mu       sync.Mutex
+	listed   map[string][]control.Endpoint
+	live     map[string]map[string]*control.Endpoint // service -> address
+	change   chan struct{}                           // closed and replaced at every change
+	closed   bool
+	announce sync.WaitGroup // one goroutine for each announcement
+	done     chan struct{}  // closed by Close
+}
+
+// NewServices knows of none.
+func NewServices() *Services {
+	return &Services{live: map[string]map[string]*control.Endpoint{}, change: make(chan struct{}), done: make(chan struct{})}
+}
+
+// ListServices replaces what is listed, for all services.
+func (s *Services) ListServices(services map[string][]control.Endpoint) error {
+	listed := make(map[string][]control.Endpoint, len(services))
+	for name, endpoints := range services {
+		if err := control.ValidService(name); err != nil {
+			return err
+		}
+		for _, e := range endpoints {
+			e, err := e.Normalize()
+			if err != nil {
+				return err
+			}
+			listed[name] = append(listed[name], e)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listed = listed
+	s.changedLocked()
+	return nil
+}
+
+// Announce implements control.Services.
+func (s *Services) Announce(ctx context.Context, service string, e control.Endpoint) error {
+	if err := control.ValidService(service); err != nil {
+		return err
+	}
+	e, err := e.Normalize()
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return control.ErrClosed
+	}
+	if s.live[service] == nil {
+		s.live[service] = map[string]*control.Endpoint{}
+	}
+	s.live[service][e.Addr] = &e
+	s.changedLocked()
+	s.announce.Go(func() {
+		select {
+		case <-ctx.Done():
+			s.withdraw(service, &e)
+		case <-s.done:
+		}
+	})
+	return nil
+}
+
+func (s *Services) withdraw(service string, e *control.Endpoint) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live[service][e.Addr] == e { // not announced anew
+		delete(s.live[service], e.Addr)
+		s.changedLocked()
+	}
+}
+
+// WatchService implements control.Services.
+func (s *Services) WatchService(ctx context.Context, service string, fn func([]control.Endpoint)) error {
+	if err := control.ValidService(service); err != nil {
+		return err
+	}
+	var shown []control.Endpoint
+	for first := true; ctx.Err() == nil; first = false {
+		now, change, err := s.look(service)
+		if err != nil {
+			return err
+		}
+		if first || !reflect.DeepEqual(now, shown) {
+			fn(now)
+			shown = now
+		}
+		select {
+		case <-change:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+func (s *Services) look(service string) ([]control.Endpoint, <-chan struct{}, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, nil, control.ErrClosed
+	}
+	var now []control.Endpoint
+	for _, e := range s.live[service] {
+		now = append(now, *e)
+	}
+	for _, e := range s.listed[service] {
+		if s.live[service][e.Addr] == nil {
+			now = append(now, e)
+		}
+	}
+	slices.SortFunc(now, func(a, b control.Endpoint) int { return strings.Compare(a.Addr, b.Addr) })
+	return now, s.change, nil
+}
+
+// Close ends all watches and announcements.
+func (s *Services) Close() error {
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		close(s.done)
+		s.changedLocked()
+	}
+	s.mu.Unlock()
+	s.announce.Wait()
+	return nil
+}
+
+func (s *Services) changedLocked() {
+	close(s.change)
+	s.change = make(chan struct{})
+}
