@@ -37,7 +37,8 @@ type Store interface {
 	// Commit applies the batch whole, flushed, or not at all, and keeps nothing of it. A
 	// *FenceError names every key whose belief was wrong, ErrInvalid a batch that breaks the
 	// rules of Batch; nothing was written then. Any other error is an unknown outcome: the
-	// caller drops what it believes of the batch's keys.
+	// caller drops what it believes of the batch's keys. One that wraps ErrNotWritten says that
+	// nothing was written and that another try may succeed.
 	Commit(ctx context.Context, b *Batch) error
 
 	// View gives reads one consistent snapshot. It must be closed.
@@ -101,6 +102,10 @@ type View interface {
 // Batch is one group commit. Order within a slice does not matter unless said. A key
 // stands at most once in a slice; Cursors and Woken may repeat theirs.
 type Batch struct {
+	// Database is, of a store over several (Placed), the number + 1 of the one that the batch
+	// is for. 0 = that of its keys; then finished ranges are for all of them.
+	Database int
+
 	// Buckets must be open at these epochs, or the commit fails for them (R17).
 	Buckets []BucketFence
 
@@ -352,6 +357,8 @@ var (
 	ErrBroken = errors.New("store is broken by a failed flush")
 	// ErrClosed: the store or the view was closed.
 	ErrClosed = errors.New("store is closed")
+	// ErrNotWritten: it is certain that nothing was written, and another try may succeed.
+	ErrNotWritten = errors.New("nothing was written")
 	// ErrInvalid: the batch breaks a rule of Batch. A programming error; nothing was written.
 	ErrInvalid = errors.New("invalid batch")
 )

@@ -16,7 +16,7 @@ import (
 
 // ErrNotWritten is wrapped by errors of commits of which it is certain that nothing was
 // written. All other errors are unknown outcomes.
-var ErrNotWritten = errors.New("nothing was written")
+var ErrNotWritten = store.ErrNotWritten
 
 // errNoReplica: the commit is done, but nobody can say that a replica has it (R20).
 var errNoReplica = errors.New("the database did not confirm that commits wait for a replica")
