@@ -1,7 +1,6 @@
 package imui
 
 import (
-	"cmp"
 	"context"
 
 	"github.com/google/uuid"
@@ -34,8 +33,7 @@ func (s *Service) SendMessage(ctx context.Context, req *platform.SendMessageRequ
 		}
 		return s.run(ctx, req.Caller, req.From, im.Cmd_SEND, &im.Send{
 			ClientMsgId: idOr(req.ClientMsgId), To: req.To, Text: req.Text, Data: req.Data,
-			// Left open, Logic would take the kind of a system's message for a notice.
-			Kind: cmp.Or(im.Kind(req.Kind), im.Kind_TEXT),
+			Kind: im.Kind(req.Kind),
 		}, &ack)
 	})
 	return &platform.SendMessageReply{

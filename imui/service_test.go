@@ -108,7 +108,7 @@ func TestZZ10RequestBecomesACommandAndTheAnswerComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	if req.Tenant != "demo" || req.Uid != "alice" || im.Cmd(req.Cmd) != im.Cmd_SEND || !req.System ||
-		send.To != "bob" || send.Text != "hi" || send.ClientMsgId != "m1" || send.Kind != im.Kind_TEXT {
+		send.To != "bob" || send.Text != "hi" || send.ClientMsgId != "m1" || send.Kind != im.Kind_UNSPECIFIED {
 		t.Fatalf("logic was asked %+v, %+v", req, &send)
 	}
 }

@@ -75,10 +75,12 @@ func (l *Logic) checkBody(text string, data []byte) error {
 	return nil
 }
 
-// kindOf returns the kind of a message that is to be sent; unspecified is text.
-func kindOf(kind im.Kind, system bool) (im.Kind, error) {
+// kindOf returns the kind of a message that is to be sent. Unspecified is a notice where a
+// channel speaks (only the platform writes there), and text where a user does, also when an
+// internal system speaks for him: every entrance gives the same message the same kind.
+func kindOf(kind im.Kind, id conv.ID, system bool) (im.Kind, error) {
 	switch {
-	case kind == im.Kind_UNSPECIFIED && system:
+	case kind == im.Kind_UNSPECIFIED && id.Kind == conv.KindSystem:
 		return im.Kind_SYSTEM, nil
 	case kind == im.Kind_UNSPECIFIED:
 		return im.Kind_TEXT, nil

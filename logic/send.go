@@ -55,7 +55,7 @@ func (l *Logic) send(_ context.Context, r *request, req *im.Send) (message, erro
 	if err = l.checkSend(r, req); err != nil {
 		return nil, err
 	}
-	kind, err := kindOf(req.Kind, r.system)
+	kind, err := kindOf(req.Kind, id, r.system)
 	if err != nil {
 		return nil, err
 	}

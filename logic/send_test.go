@@ -447,8 +447,11 @@ func TestExecuteSendsForUsersAndChannels(t *testing.T) {
 		}
 		reply = execute("orders", true, im.Cmd_SEND, &im.Send{Conv: "s:orders:bob", ClientMsgId: "n1", Text: "shipped"})
 		equal(t, "notice", reply.Code, 0)
+		// A system that speaks for a user says what he would say.
+		reply = execute("alice", true, im.Cmd_SEND, &im.Send{To: "bob", ClientMsgId: "n2", Text: "for alice"})
+		equal(t, "on behalf", reply.Code, 0)
 		got := pushes(t, bob.frames())
-		if len(got) != 2 || got[0].Messages[0].Sender != "alice" || got[1].Messages[0].Sender != "orders" || got[1].Messages[0].Kind != im.Kind_SYSTEM {
+		if len(got) != 3 || got[2].Messages[0].Kind != im.Kind_TEXT || got[0].Messages[0].Sender != "alice" || got[1].Messages[0].Sender != "orders" || got[1].Messages[0].Kind != im.Kind_SYSTEM {
 			t.Fatalf("bob was pushed %+v", got)
 		}
 		for name, r := range map[string]struct {
