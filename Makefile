@@ -10,7 +10,7 @@ RACE  := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
 .PHONY: help build run test unit e2e sim check lint gen gen-check fuzz bench cover clean servers servers-stop servers-status
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## bin/hongyan
 	$(GO) build -o $(BIN)/hongyan ./cmd/hongyan

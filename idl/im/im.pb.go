@@ -110,7 +110,7 @@ func (x Cmd) String() string {
 type Kind int32
 
 const (
-	Kind_UNSPECIFIED   Kind = 0 // taken as TEXT
+	Kind_UNSPECIFIED   Kind = 0 // taken as TEXT; in s: conversations as SYSTEM
 	Kind_TEXT          Kind = 1
 	Kind_IMAGE         Kind = 2
 	Kind_FILE          Kind = 3
@@ -1194,7 +1194,10 @@ type HistoryRsp struct {
 	Messages  []*Message `protobuf:"bytes,1,rep,name=messages" json:"messages,omitempty"` // ascending seq
 	Modified  []*Message `protobuf:"bytes,2,rep,name=modified" json:"modified,omitempty"`
 	ReadAtSeq uint64     `protobuf:"varint,3,opt,name=read_at_seq" json:"read_at_seq,omitempty"` // head of the log when it was read
-	More      bool       `protobuf:"varint,4,opt,name=more" json:"more,omitempty"`               // earlier ones exist
+
+	// Of a range: it was cut short at its upper end, the lowest part is here; held is only what
+	// lies between the returned entries. Otherwise: earlier ones exist.
+	More bool `protobuf:"varint,4,opt,name=more" json:"more,omitempty"`
 }
 
 func (x *HistoryRsp) Reset() { *x = HistoryRsp{} }
