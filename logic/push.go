@@ -23,7 +23,7 @@ type downItem struct {
 }
 
 // push takes a change of a user whose home this is: it counts the delivery and sends the
-// change to his connections, except the device that learns by its own answer.
+// change to his connections, except the one that learns by its own answer.
 func (l *Logic) push(c *tier.Change, e *encoder, now time.Time) {
 	s, hash := l.users.lock(c.Tenant, c.Uid)
 	defer s.Unlock()
@@ -49,7 +49,7 @@ func (l *Logic) dueLocked(s *userShard, u *user, c *tier.Change, e *encoder, now
 	key := rowKey{l.ownerName(c.Owner), c.Shard, c.Deliver}
 	version := position{c.Epoch, c.Row.Version}
 	quiet := silent(c)
-	outstanding := u.acked.less(version) && (!quiet || u.listens(c.SkipDevice))
+	outstanding := u.acked.less(version) && (!quiet || u.listens(c))
 	entry := rowEntry{print: uint32(u.hash) ^ uint32(version.n)*0x9e3779b1, of: c.Entries, outstanding: outstanding, batch: e}
 	if !l.rows.add(key, entry, now, l.cfg.MaxDue) {
 		return
@@ -87,10 +87,10 @@ func silent(c *tier.Change) bool {
 	return true
 }
 
-// listens tells whether a device other than skip is connected.
-func (u *user) listens(skip string) bool {
+// listens tells whether anybody is connected who is to be pushed a change.
+func (u *user) listens(by *tier.Change) bool {
 	for _, c := range u.conns {
-		if c.Device != skip {
+		if !c.answered(by) {
 			return true
 		}
 	}
@@ -166,10 +166,15 @@ func (l *Logic) emitLocked(u *user, c *tier.Change, e *encoder, now time.Time) {
 		return
 	}
 	for _, conn := range u.conns {
-		if conn.Device != c.SkipDevice && !conn.holds(version) {
+		if !conn.answered(c) && !conn.holds(version) {
 			l.sendChangeLocked(conn, c, e.change(c), now)
 		}
 	}
+}
+
+// answered tells that the connection learns of a change by the answer to what caused it.
+func (c *conn) answered(by *tier.Change) bool {
+	return c.Device == by.SkipDevice && (by.SkipConn == 0 || by.SkipConn == c.Conn)
 }
 
 // holds tells that the device has confirmed the version: a change driven again. A cursor

@@ -54,6 +54,28 @@ func TestMF08OtherDevicesOfTheSenderArePushed(t *testing.T) {
 	})
 }
 
+// A SEND that is committed late is answered to the connection it came on. The device has
+// another by then, which gets no answer, so it is pushed the change.
+// Seen to fail: with the sending device skipped whatever its connection, the new connection
+// hears of it at its next renewal only (found by tests/sim).
+func TestP30LaterConnectionOfTheSendingDeviceIsPushed(t *testing.T) {
+	inWorld(t, 1, 1, func(w *world) {
+		before, after := w.client("alice", "a1", 1), w.client("alice", "a1", 2)
+		before.login(0)
+		w.das[0].delay = time.Second
+		before.send("bob", "m1", "hello")
+		synctest.Wait()
+		w.das[0].delay = 0
+		after.login(0)
+		pass(2 * time.Second)
+		if got := pushes(t, after.frames()); len(got) != 1 || got[0].Version != 1 {
+			t.Fatalf("the new connection was pushed %+v", got)
+		}
+		ack := decode(t, one(t, before.frames(), im.Cmd_SEND), &im.SendAck{})
+		equal(t, "version in the answer", ack.Version, 1)
+	})
+}
+
 // ZZ-16: a user's messages keep their order.
 func TestZZ16MessagesOfAUserKeepTheirOrder(t *testing.T) {
 	inWorld(t, 1, 1, func(w *world) {

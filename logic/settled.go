@@ -92,7 +92,7 @@ type causeKey struct {
 type cause struct {
 	calls   *call // of the user himself, newest first
 	settled *tier.Settled
-	mixed   bool   // by several of his devices
+	mixed   bool   // by several of his connections
 	moves   uint32 // how many of the calls moved the row and tell so in their answers
 	fans    []*fanOut
 }
@@ -103,7 +103,7 @@ type causes map[causeKey]cause
 func (m causes) add(key causeKey, c *call, s *tier.Settled) {
 	c.settled = s
 	k := m[key]
-	if k.calls != nil && k.calls.device() != c.device() {
+	if k.calls != nil && k.calls.up.Conn != c.up.Conn {
 		k.mixed = true
 	}
 	if c.next, k.calls = k.calls, c; s.Moved && !c.untold {
@@ -119,10 +119,11 @@ func (m causes) addFanOut(key causeKey, f *fanOut, s *tier.Settled) {
 }
 
 // explain answers the calls that led to a change, in its place in the order of versions,
-// and says which device needs no push of it: the one whose calls are all that moved the
-// row. A change that others had a part in (their messages, how far they have read) must
-// reach that device too, and then brings the version itself: an ack that moved the cursor
-// would hide it (R11). Nil: the change is pushed later.
+// and says which connection needs no push of it: the one whose calls are all that moved the
+// row. A later connection of the same device does: it has no answer coming. A change that
+// others had a part in (their messages, how far they have read) must reach the caller too,
+// and then brings the version itself: an ack that moved the cursor would hide it (R11).
+// Nil: the change is pushed later.
 func (l *Logic) explain(causes causes, c *tier.Change) *tier.Change {
 	key := causeKey{c.Tenant, c.Uid, c.Row.Conv, c.Row.Version}
 	k, ok := causes[key]
@@ -133,7 +134,7 @@ func (l *Logic) explain(causes causes, c *tier.Change) *tier.Change {
 	if k.calls != nil {
 		alone := !k.mixed && k.moves > 0 && k.moves == c.Moves
 		if alone {
-			c.SkipDevice = k.calls.device()
+			c.SkipDevice, c.SkipConn = k.calls.device(), k.calls.up.Conn
 		}
 		for call := k.calls; alone && call != nil; call = call.next {
 			call.settled.Row = c.Row // to tell what else of it moved

@@ -1736,6 +1736,7 @@ type Change struct {
 	Owner      string           `protobuf:"bytes,5,opt,name=owner" json:"owner,omitempty"`             // of the delivery row: boot id of a Logic
 	Deliver    uint64           `protobuf:"varint,6,opt,name=deliver" json:"deliver,omitempty"`        // n of that row; 0 = none (a change already delivered)
 	SkipDevice string           `protobuf:"bytes,7,opt,name=skip_device" json:"skip_device,omitempty"` // the device that caused it learns by its own answer
+	SkipConn   uint64           `protobuf:"varint,12,opt,name=skip_conn" json:"skip_conn,omitempty"`   // the connection of that device that gets the answer; others of it are pushed to. 0 = all of the device
 	Shard      uint32           `protobuf:"varint,8,opt,name=shard" json:"shard,omitempty"`
 	Entries    uint32           `protobuf:"varint,9,opt,name=entries" json:"entries,omitempty"` // how many changes the delivery row holds in all: its home ends it only when it has seen so many. 0 = not told
 	Moves      uint32           `protobuf:"varint,10,opt,name=moves" json:"moves,omitempty"`    // how many items of the commit moved this row: a device whose own they all are needs no push. 0 = not told
@@ -1794,6 +1795,13 @@ func (x *Change) GetSkipDevice() string {
 		return x.SkipDevice
 	}
 	return ""
+}
+
+func (x *Change) GetSkipConn() uint64 {
+	if x != nil {
+		return x.SkipConn
+	}
+	return 0
 }
 
 func (x *Change) GetShard() uint32 {
