@@ -20,6 +20,11 @@ const (
 	maxSlot   = 1 << (64 - slotShift)
 )
 
+// lifeGap is how far above the highest row of an earlier life the next one begins, when the
+// clock went back: those between were finished and deleted, and a late word that they are
+// must not hit rows of this life (R07).
+const lifeGap = 1 << 20
+
 // lifeZero is 2000-01-01 in Unix milliseconds, where the clock of a synctest bubble begins.
 const lifeZero = 946684800000
 
@@ -59,13 +64,13 @@ func (o *outbox) seen(kind tier.Outbox, owner string) bool {
 	return o.next[outboxKey{kind, owner}] != 0
 }
 
-// start makes the numbers of an owner begin above a stored one, 0 for none.
+// start makes the numbers of an owner begin well above a stored one, 0 for none.
 func (o *outbox) start(kind tier.Outbox, owner string, stored uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	k, first := outboxKey{kind, strings.Clone(owner)}, o.first
 	if _, n := toldN(stored); stored != 0 {
-		first = max(first, n+1)
+		first = max(first, n+lifeGap)
 	}
 	o.next[k] = max(o.next[k], first)
 }

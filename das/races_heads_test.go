@@ -292,7 +292,33 @@ func TestR06RowsStartAboveOpenOnesWhenTheClockWentBack(t *testing.T) {
 		}
 		d = b.start(0)
 		a = b.write(d, send("p:a:b", "a", "m2", "x")).ok(t)
-		equal(t, "next", a.changes[0].Deliver, first+1)
+		equal(t, "next", a.changes[0].Deliver, first+lifeGap)
+	})
+}
+
+// The clock went back, and an earlier life's rows above the highest that is left were finished
+// and deleted; the word that they are comes once more. Seen red: with lifeGap 1 it deletes a
+// row that nobody has finished.
+func TestR07LateWordOfAnEarlierLifeHitsNoRowOfThisOne(t *testing.T) {
+	inBed(t, shared(), func(t *testing.T, b *bed) {
+		d, stop := b.startStoppable(0)
+		d.outbox.first += 1 << 40 // as if the clock had been ahead
+		open := b.write(d, fanOut("u", "p:a:u", 1)).ok(t).changes[0]
+		over := b.write(d, fanOut("v", "p:a:v", 1)).ok(t).changes[0]
+		finished := func() *tier.Submit {
+			return &tier.Submit{Done: &tier.OutboxDone{
+				Kind: tier.Outbox_DELIVER, Owner: over.Owner, From: over.Deliver, To: over.Deliver, Shard: over.Shard,
+			}}
+		}
+		b.write(d, finished()).ok(t)
+		equal(t, "open", open.Deliver, over.Deliver-1)
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		d = b.start(0)
+		b.write(d, fanOut("w", "p:a:w", 1)).ok(t)
+		b.write(d, finished()).ok(t)
+		equal(t, "rows", b.rows(d, tier.Outbox_DELIVER), "boot-L1/0:u=1 boot-L1/0:w=1")
 	})
 }
 
