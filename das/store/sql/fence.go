@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 
 	"hongyan/das/store"
 )
@@ -89,32 +90,27 @@ func (e *explanation) buckets() error {
 // chunk is how many keys a query names.
 const chunk = 256
 
-// heads reads one number of each key that has a row. Keys of a tenant are asked for
-// together: not every server finds (tenant, id) in a list of pairs by its index.
+// heads reads one number of each key that has a row.
 func (e *explanation) heads(table, id, column string, keys []store.Key) (map[store.Key]uint64, error) {
-	byTenant := make(map[string][]string)
-	for _, k := range keys {
-		byTenant[k.Tenant] = append(byTenant[k.Tenant], k.ID)
-	}
 	heads := make(map[store.Key]uint64, len(keys))
-	for tenant, ids := range byTenant {
-		for from := 0; from < len(ids); from += chunk {
-			var q text
-			q.raw("SELECT " + id + "," + column + " FROM " + table + " WHERE tenant=")
-			q.str(tenant)
-			q.raw(" AND " + id + " IN (''")
-			q.strs(ids[from:min(from+chunk, len(ids))]...)
-			q.raw(")")
-			err := e.each(q, func(rows *sql.Rows) error {
-				k := store.Key{Tenant: tenant}
-				var n uint64
-				err := rows.Scan(&k.ID, &n)
-				heads[k] = n
-				return err
-			})
-			if err != nil {
-				return nil, err
+	for some := range slices.Chunk(keys, chunk) {
+		var q text
+		q.raw("SELECT tenant," + id + "," + column + " FROM " + table + " FORCE INDEX (PRIMARY) WHERE ")
+		for i, k := range some {
+			if i > 0 {
+				q.raw(" OR ")
 			}
+			q.where("", id, k)
+		}
+		err := e.each(q, func(rows *sql.Rows) error {
+			var k store.Key
+			var n uint64
+			err := rows.Scan(&k.Tenant, &k.ID, &n)
+			heads[k] = n
+			return err
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
 	return heads, nil
@@ -203,10 +199,8 @@ func (e *explanation) stored(list []*store.Message, stored map[dedupe]bool) erro
 		if len(q) > 0 {
 			q.raw(" UNION ALL ")
 		}
-		q.raw("SELECT tenant,conv,sender,client_msg_id FROM message WHERE tenant=")
-		q.str(m.Conv.Tenant)
-		q.raw(" AND conv=")
-		q.str(m.Conv.ID)
+		q.raw("SELECT tenant,conv,sender,client_msg_id FROM message WHERE ")
+		q.where("", "conv", m.Conv)
 		q.raw(" AND sender=")
 		q.str(m.Sender)
 		q.raw(" AND client_msg_id=")
@@ -233,10 +227,8 @@ func (e *explanation) rewrites() error {
 			}
 		}
 		var q text
-		q.raw("SELECT sender,IFNULL(client_msg_id,'') FROM message WHERE tenant=")
-		q.str(m.Conv.Tenant)
-		q.raw(" AND conv=")
-		q.str(m.Conv.ID)
+		q.raw("SELECT sender,IFNULL(client_msg_id,'') FROM message WHERE ")
+		q.where("", "conv", m.Conv)
 		q.raw(" AND seq=")
 		q.uint(m.Seq)
 		err := e.each(q, func(rows *sql.Rows) error {

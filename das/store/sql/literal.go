@@ -46,10 +46,23 @@ func (t *text) flag(on bool) {
 	t.raw("0")
 }
 
-// key appends tenant and id as two values of a row.
+// key appends bucket, tenant and id as values of a row.
 func (t *text) key(k store.Key) {
+	t.uint(uint64(k.Bucket()))
+	t.raw(",")
 	t.str(k.Tenant)
 	t.raw(",")
+	t.str(k.ID)
+}
+
+// where appends a condition that holds for the rows of a key. table is empty or ends in a
+// dot; id is the column of the key's ID.
+func (t *text) where(table, id string, k store.Key) {
+	t.raw(table + "bucket=")
+	t.uint(uint64(k.Bucket()))
+	t.raw(" AND " + table + "tenant=")
+	t.str(k.Tenant)
+	t.raw(" AND " + table + id + "=")
 	t.str(k.ID)
 }
 

@@ -78,7 +78,7 @@ func TestR03StaleSeqAndRepeatAreToldApart(t *testing.T) {
 			t.Errorf("a repeat: %v", fence)
 		}
 		// A row that its head does not know of is an error, never a success or a duplicate.
-		if err := s.Exec(t.Context(), "INSERT INTO message SELECT tenant,conv,2,sender,'x',body_hash,kind,text,data,created_ms,ord,own_ord,mod_seq,recalled,target_seq FROM message"); err != nil {
+		if err := s.Exec(t.Context(), "INSERT INTO message SELECT bucket,tenant,conv,2,sender,'x',body_hash,kind,text,data,created_ms,ord,own_ord,mod_seq,recalled,target_seq FROM message"); err != nil {
 			t.Fatal(err)
 		}
 		err := s.Commit(t.Context(), entries(message(2, "bob", "b")))

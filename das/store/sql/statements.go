@@ -47,7 +47,7 @@ func (sc *script) convs(list []store.ConvMove) {
 	}
 	list = slices.Clone(list)
 	slices.SortFunc(list, func(a, b store.ConvMove) int { return byKey(a.Key, b.Key) })
-	sc.rows("INSERT INTO conversation (tenant,conv,head_from,head_seq,head_ord,flags,own) VALUES ", len(list), func(t *text, i int) {
+	sc.rows("INSERT INTO conversation (bucket,tenant,conv,head_from,head_seq,head_ord,flags,own) VALUES ", len(list), func(t *text, i int) {
 		m := &list[i]
 		t.key(m.Key)
 		t.uints(m.From, m.To.Seq, m.To.Ord, uint64(m.To.Flags))
@@ -70,7 +70,7 @@ const messageColumns = "seq,sender,client_msg_id,body_hash,kind,text,data,create
 
 // messages inserts plainly: whatever exists already is an error (R03).
 func (sc *script) messages(list []*store.Message) {
-	sc.rows("INSERT INTO message (tenant,conv,"+messageColumns+") VALUES ", len(list), func(t *text, i int) {
+	sc.rows("INSERT INTO message (bucket,tenant,conv,"+messageColumns+") VALUES ", len(list), func(t *text, i int) {
 		m := list[i]
 		t.key(m.Conv)
 		t.uints(m.Seq)
@@ -116,10 +116,8 @@ func (sc *script) rewrites(list []*store.Message) {
 		}
 		t.raw(",recalled=")
 		t.flag(m.Recalled)
-		t.raw(" WHERE tenant=")
-		t.str(m.Conv.Tenant)
-		t.raw(" AND conv=")
-		t.str(m.Conv.ID)
+		t.raw(" WHERE ")
+		t.where("", "conv", m.Conv)
 		t.raw(" AND seq=")
 		t.uint(m.Seq)
 		t.raw(" AND sender=")
@@ -133,7 +131,7 @@ func (sc *script) rewrites(list []*store.Message) {
 }
 
 func (sc *script) modified(list []*store.Message) {
-	sc.rows("INSERT INTO modified (tenant,conv,mod_seq,seq) VALUES ", len(list), func(t *text, i int) {
+	sc.rows("INSERT INTO modified (bucket,tenant,conv,mod_seq,seq) VALUES ", len(list), func(t *text, i int) {
 		t.key(list[i].Conv)
 		t.uints(list[i].ModSeq, list[i].Seq)
 	}, " ON DUPLICATE KEY UPDATE seq=VALUES(seq)", nil)
@@ -155,7 +153,7 @@ func (sc *script) userHeads(list []headRow, fromColumn, toColumn, to string) {
 	for known > 0 && list[known-1].from == 0 {
 		known--
 	}
-	head := "INSERT INTO user_head (tenant,uid," + fromColumn + "," + toColumn + ") VALUES "
+	head := "INSERT INTO user_head (bucket,tenant,uid," + fromColumn + "," + toColumn + ") VALUES "
 	tail := " ON DUPLICATE KEY UPDATE writes=writes+1," + fenced(toColumn, fromColumn, to)
 	row := func(list []headRow) func(t *text, i int) {
 		return func(t *text, i int) {
@@ -199,7 +197,7 @@ func (sc *script) sessionHeads(moves []store.SessionMove) {
 func (sc *script) woken(list []store.WokenMark) {
 	list = slices.Clone(list)
 	slices.SortStableFunc(list, func(a, b store.WokenMark) int { return byKey(a.User, b.User) })
-	sc.rows("INSERT INTO user_head (tenant,uid,woken) VALUES ", len(list), func(t *text, i int) {
+	sc.rows("INSERT INTO user_head (bucket,tenant,uid,woken) VALUES ", len(list), func(t *text, i int) {
 		t.key(list[i].User)
 		t.uints(list[i].Version)
 	}, " ON DUPLICATE KEY UPDATE writes=writes+1,woken=GREATEST(woken,VALUES(woken))", nil)
@@ -210,7 +208,7 @@ const memberColumns = "conv,version,last_seq,last_ord,read_seq,read_ord,peer_rea
 // members is Member.Raise in SQL: assignments run from left to right, and each ordinal goes
 // before the seq it belongs to.
 func (sc *script) members(list []store.MemberRow) {
-	sc.rows("INSERT INTO member (tenant,uid,"+memberColumns+") VALUES ", len(list), func(t *text, i int) {
+	sc.rows("INSERT INTO member (bucket,tenant,uid,"+memberColumns+") VALUES ", len(list), func(t *text, i int) {
 		r := &list[i]
 		t.key(r.User)
 		t.strs(r.Conv)
@@ -231,7 +229,7 @@ func (sc *script) members(list []store.MemberRow) {
 }
 
 func (sc *script) sessions(list []store.SessionMove) {
-	sc.rows("INSERT INTO session (tenant,uid,class,slot,device,epoch,counter,gateway,seen_ms) VALUES ", len(list), func(t *text, i int) {
+	sc.rows("INSERT INTO session (bucket,tenant,uid,class,slot,device,epoch,counter,gateway,seen_ms) VALUES ", len(list), func(t *text, i int) {
 		to := &list[i].To
 		t.key(list[i].User)
 		t.strs(to.Class)
@@ -251,7 +249,7 @@ func (sc *script) devices(list []store.DeviceRow) {
 	slices.SortStableFunc(list, func(a, b store.DeviceRow) int {
 		return cmp.Or(byKey(a.User, b.User), strings.Compare(a.ID, b.ID))
 	})
-	sc.rows("INSERT INTO device (tenant,uid,device,platform,push_token,epoch,position,seen_ms) VALUES ", len(list), func(t *text, i int) {
+	sc.rows("INSERT INTO device (bucket,tenant,uid,device,platform,push_token,epoch,position,seen_ms) VALUES ", len(list), func(t *text, i int) {
 		d := &list[i].Device
 		t.key(list[i].User)
 		t.strs(d.ID, d.Platform, d.PushToken)
@@ -303,7 +301,7 @@ func (sc *script) outboxRows(table string, n int, row func(i int) (store.RowKey,
 }
 
 func (sc *script) pushes(list []store.PushRow) {
-	sc.rows("INSERT INTO push (tenant,uid,at_ms,device,conv,seq,platform,title,body,collapse,badge) VALUES ", len(list), func(t *text, i int) {
+	sc.rows("INSERT INTO push (bucket,tenant,uid,at_ms,device,conv,seq,platform,title,body,collapse,badge) VALUES ", len(list), func(t *text, i int) {
 		p := &list[i].Push
 		t.key(list[i].User)
 		t.raw(",")

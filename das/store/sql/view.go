@@ -106,10 +106,8 @@ func need[T any](v *view, q text, scan func(*sql.Rows) (T, error)) (T, error) {
 
 // query begins a SELECT of the rows of a key.
 func query(columns, table, id string, k store.Key) (q text) {
-	q.raw("SELECT " + columns + " FROM " + table + " WHERE tenant=")
-	q.str(k.Tenant)
-	q.raw(" AND " + id + "=")
-	q.str(k.ID)
+	q.raw("SELECT " + columns + " FROM " + table + " WHERE ")
+	q.where("", id, k)
 	return q
 }
 
@@ -194,10 +192,8 @@ func (v *view) Last(conv store.Key, before uint64, limit int) ([]*store.Message,
 func (v *view) Modified(conv store.Key, after uint64, limit int) ([]*store.Message, error) {
 	var q text
 	q.raw("SELECT " + selectMessage + " FROM modified x STRAIGHT_JOIN message m" +
-		" ON m.tenant=x.tenant AND m.conv=x.conv AND m.seq=x.seq AND m.mod_seq=x.mod_seq WHERE x.tenant=")
-	q.str(conv.Tenant)
-	q.raw(" AND x.conv=")
-	q.str(conv.ID)
+		" ON m.bucket=x.bucket AND m.tenant=x.tenant AND m.conv=x.conv AND m.seq=x.seq AND m.mod_seq=x.mod_seq WHERE ")
+	q.where("x.", "conv", conv)
 	q.raw(" AND x.mod_seq>")
 	q.uint(after)
 	q.raw(" ORDER BY x.mod_seq,x.seq")

@@ -1,5 +1,7 @@
 -- Everything the message path needs in one database. Ids are bytes, compared as bytes.
 -- No foreign keys, no auto-increment: keys come from the logs and from the owners of rows.
+-- Every table of a conversation or a user is led by the bucket of its key (internal/route), so
+-- that the rows of a bucket lie together: a move copies them, and purges them, in ranges.
 -- Rule for later migrations: expand, let both binaries run, contract.
 
 -- +goose Up
@@ -7,6 +9,7 @@
 -- The head row of a conversation's log. head_from is the seq its last writer believed: an
 -- append finds there what to compare (see statements.go). own: each sender's countable messages.
 CREATE TABLE conversation (
+  bucket    SMALLINT UNSIGNED NOT NULL,
   tenant    VARBINARY(255)  NOT NULL,
   conv      VARBINARY(255)  NOT NULL,
   head_from BIGINT UNSIGNED NOT NULL,
@@ -14,11 +17,12 @@ CREATE TABLE conversation (
   head_ord  BIGINT UNSIGNED NOT NULL,
   flags     INT UNSIGNED    NOT NULL,
   own       MEDIUMBLOB      NOT NULL,
-  PRIMARY KEY (tenant, conv)
+  PRIMARY KEY (bucket, tenant, conv)
 ) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- client_msg_id NULL: the entry has no dedupe key.
 CREATE TABLE message (
+  bucket        SMALLINT UNSIGNED NOT NULL,
   tenant        VARBINARY(255)  NOT NULL,
   conv          VARBINARY(255)  NOT NULL,
   seq           BIGINT UNSIGNED NOT NULL,
@@ -34,24 +38,26 @@ CREATE TABLE message (
   mod_seq       BIGINT UNSIGNED NOT NULL,
   recalled      TINYINT         NOT NULL,
   target_seq    BIGINT UNSIGNED NOT NULL,
-  PRIMARY KEY (tenant, conv, seq),
-  UNIQUE KEY client_msg_id (tenant, conv, sender, client_msg_id)
+  PRIMARY KEY (bucket, tenant, conv, seq),
+  UNIQUE KEY client_msg_id (bucket, tenant, conv, sender, client_msg_id)
 ) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- Where the entries are that were rewritten, by mod_seq: a table of its own, so that the many
 -- entries that never are pay for no index. A place an entry has left stays and counts no more.
 CREATE TABLE modified (
+  bucket  SMALLINT UNSIGNED NOT NULL,
   tenant  VARBINARY(255)  NOT NULL,
   conv    VARBINARY(255)  NOT NULL,
   mod_seq BIGINT UNSIGNED NOT NULL,
   seq     BIGINT UNSIGNED NOT NULL,
-  PRIMARY KEY (tenant, conv, mod_seq, seq)
+  PRIMARY KEY (bucket, tenant, conv, mod_seq, seq)
 ) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- The head row of a user's log, with the fence of his sessions. The _from columns are as in
 -- conversation; writes makes every update a change, so that the count of affected rows tells
 -- updates from inserts.
 CREATE TABLE user_head (
+  bucket        SMALLINT UNSIGNED NOT NULL,
   tenant        VARBINARY(255)  NOT NULL,
   uid           VARBINARY(255)  NOT NULL,
   version_from  BIGINT UNSIGNED NOT NULL DEFAULT 0,
@@ -60,10 +66,11 @@ CREATE TABLE user_head (
   session_from  BIGINT UNSIGNED NOT NULL DEFAULT 0,
   session_epoch BIGINT UNSIGNED NOT NULL DEFAULT 0,
   writes        BIGINT UNSIGNED NOT NULL DEFAULT 0,
-  PRIMARY KEY (tenant, uid)
+  PRIMARY KEY (bucket, tenant, uid)
 ) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 CREATE TABLE member (
+  bucket        SMALLINT UNSIGNED NOT NULL,
   tenant        VARBINARY(255)  NOT NULL,
   uid           VARBINARY(255)  NOT NULL,
   conv          VARBINARY(255)  NOT NULL,
@@ -79,11 +86,12 @@ CREATE TABLE member (
   hidden        TINYINT         NOT NULL,
   remark        BLOB            NOT NULL,
   updated_ms    BIGINT          NOT NULL,
-  PRIMARY KEY (tenant, uid, conv),
-  KEY version (tenant, uid, version)
+  PRIMARY KEY (bucket, tenant, uid, conv),
+  KEY version (bucket, tenant, uid, version)
 ) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 CREATE TABLE device (
+  bucket     SMALLINT UNSIGNED NOT NULL,
   tenant     VARBINARY(255)  NOT NULL,
   uid        VARBINARY(255)  NOT NULL,
   device     VARBINARY(255)  NOT NULL,
@@ -92,10 +100,11 @@ CREATE TABLE device (
   epoch      BIGINT UNSIGNED NOT NULL,
   position   BIGINT UNSIGNED NOT NULL,
   seen_ms    BIGINT          NOT NULL,
-  PRIMARY KEY (tenant, uid, device)
+  PRIMARY KEY (bucket, tenant, uid, device)
 ) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 CREATE TABLE session (
+  bucket  SMALLINT UNSIGNED NOT NULL,
   tenant  VARBINARY(255)  NOT NULL,
   uid     VARBINARY(255)  NOT NULL,
   class   VARBINARY(255)  NOT NULL,
@@ -105,7 +114,7 @@ CREATE TABLE session (
   counter BIGINT UNSIGNED NOT NULL,
   gateway BLOB            NOT NULL,
   seen_ms BIGINT          NOT NULL,
-  PRIMARY KEY (tenant, uid, class, slot)
+  PRIMARY KEY (bucket, tenant, uid, class, slot)
 ) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- Outbox rows are inserted and deleted, never changed (R06). entries: see values.go.
@@ -126,6 +135,7 @@ CREATE TABLE outbox_deliver (
 ) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 CREATE TABLE push (
+  bucket   SMALLINT UNSIGNED NOT NULL,
   tenant   VARBINARY(255)  NOT NULL,
   uid      VARBINARY(255)  NOT NULL,
   at_ms    BIGINT          NOT NULL,
@@ -137,7 +147,7 @@ CREATE TABLE push (
   body     MEDIUMBLOB      NOT NULL,
   collapse BLOB            NOT NULL,
   badge    BIGINT UNSIGNED NOT NULL,
-  PRIMARY KEY (tenant, uid, at_ms, device, conv, seq)
+  PRIMARY KEY (bucket, tenant, uid, at_ms, device, conv, seq)
 ) DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- Which buckets may be written here, and at which epoch (R17, R18).
