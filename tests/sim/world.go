@@ -34,7 +34,6 @@ type result struct {
 const (
 	convergeWithin = 30 * time.Second // L
 	rowsWithin     = 5 * time.Minute  // until every outbox row is gone
-	renewedWithin  = 25 * time.Second // P30: a renewal period and what it takes
 )
 
 // simulate runs a seed; it must be called within a synctest bubble.
@@ -157,14 +156,7 @@ func (w *world) converge() time.Duration {
 		}
 		time.Sleep(2 * time.Second)
 	}
-	// A SEND that hung since before the faults ended may be stored as late as now. Whoever
-	// does not hear of it at once hears of it at the next renewal (P30).
 	synctest.Wait()
-	late := time.Now()
-	for len(w.differences()) > 0 && time.Since(late) < renewedWithin {
-		time.Sleep(time.Second)
-		synctest.Wait()
-	}
 	for _, d := range w.differences() {
 		h.violate("was level, and is no more: %s", d)
 	}
