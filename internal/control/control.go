@@ -13,6 +13,9 @@ type Instance struct {
 	Slot int    `json:"slot"` // 0..n-1, stable
 	Addr string `json:"addr"`
 	Boot string `json:"boot"` // empty when configured statically
+	// Serves lists the duties of an instance of logic, comma-separated (internal/duty); empty
+	// = all of them, and for every other tier.
+	Serves string `json:"serves,omitempty"`
 }
 
 // Members is the state of a tier at one moment. It is shared: nobody changes it.

@@ -11,6 +11,7 @@ import (
 
 	"hongyan/idl/code"
 	"hongyan/internal/control"
+	"hongyan/internal/duty"
 )
 
 // PoolOptions of NewPool; the zero value will do.
@@ -47,6 +48,7 @@ type Pool[T any] struct {
 // table is the state of the tier at one moment; only downUntil and client change in it.
 type table[T any] struct {
 	slots []*member[T] // nil: nobody holds the slot
+	split bool         // not everybody serves everything
 }
 
 type member[T any] struct {
@@ -113,6 +115,7 @@ func (p *Pool[T]) update(state control.Members) {
 			m = &member[T]{Instance: in}
 		}
 		next.slots[in.Slot] = m
+		next.split = next.split || in.Serves != ""
 	}
 	p.forgetLocked(old, next)
 	p.table.Store(next)
@@ -166,18 +169,66 @@ func (p *Pool[T]) Pick(h uint64) (Peer[T], error) {
 	t := p.table.Load()
 	now := int64(time.Since(p.start))
 	for slot := range Walk(h, len(t.slots)) {
-		m := t.slots[slot]
-		if m == nil || m.downUntil.Load() > now {
-			continue
+		if peer, ok := p.usable(t.slots[slot], now); ok {
+			return peer, nil
 		}
-		if client, err := p.client(m); err == nil {
-			return Peer[T]{m.Instance, client}, nil
-		}
-		p.down(m)
 	}
-	err := code.Errorf(code.Unavailable, "no instance of %s can be reached", p.tier)
+	return Peer[T]{}, p.unavailable("")
+}
+
+// PickFor is Pick among the instances that have a duty (internal/duty). As long as all have
+// all of them it is Pick.
+func (p *Pool[T]) PickFor(task string, h uint64) (Peer[T], error) {
+	t := p.table.Load()
+	if !t.split {
+		return p.Pick(h)
+	}
+	now := int64(time.Since(p.start))
+	for slot := range Among(h, len(t.slots)) {
+		if m := t.slots[slot]; m != nil && duty.Serves(m.Serves, task) {
+			if peer, ok := p.usable(m, now); ok {
+				return peer, nil
+			}
+		}
+	}
+	return Peer[T]{}, p.unavailable(" for " + task)
+}
+
+// Split tells whether some instances have some duties only.
+func (p *Pool[T]) Split() bool { return p.table.Load().split }
+
+// Place is the slot that has a key while nobody is down, of a tier that is known: what may
+// share a queue with the key.
+func (p *Pool[T]) Place(task string, h uint64) int {
+	t := p.table.Load()
+	n := uint64(max(1, len(t.slots)))
+	if t.split {
+		for slot := range Among(h, len(t.slots)) {
+			if m := t.slots[slot]; m != nil && duty.Serves(m.Serves, task) {
+				return slot
+			}
+		}
+	}
+	return int(h % n)
+}
+
+// usable is a member as a peer, unless it is down or cannot be dialled.
+func (p *Pool[T]) usable(m *member[T], now int64) (peer Peer[T], ok bool) {
+	if m == nil || m.downUntil.Load() > now {
+		return peer, false
+	}
+	client, err := p.client(m)
+	if err != nil {
+		p.down(m)
+		return peer, false
+	}
+	return Peer[T]{m.Instance, client}, true
+}
+
+func (p *Pool[T]) unavailable(task string) *code.Error {
+	err := code.Errorf(code.Unavailable, "no instance of %s%s can be reached", p.tier, task)
 	err.RetryAfter = p.opt.DownFor
-	return Peer[T]{}, err
+	return err
 }
 
 // client of a member, made on first use.

@@ -305,3 +305,43 @@ func TestPoolConcurrently(t *testing.T) {
 		callers.Wait()
 	})
 }
+
+// Each duty is asked of those who serve it, and of nobody else when they are down (ZZ-21);
+// while all serve everything, duties make no difference.
+func TestZZ21PickForMeetsWhoServesTheDuty(t *testing.T) {
+	whole := members(5)
+	run(t, whole, func(p *route.Pool[string], c *center, _ *dialer) {
+		for _, h := range keys(200) {
+			peer, err := p.PickFor("session", h)
+			if err != nil || peer.Slot != int(h%5) || p.Place("session", h) != peer.Slot || p.Split() {
+				t.Fatalf("%d: %+v, %v", h, peer, err)
+			}
+		}
+		split := members(5)
+		for i := range split.Instances {
+			split.Instances[i].Serves = []string{"session", "session,open", "message", "message", "message"}[i]
+		}
+		set(c, split)
+		if !p.Split() {
+			t.Fatal("is not split")
+		}
+		for _, h := range keys(200) {
+			for task, slots := range map[string][]int{"session": {0, 1}, "message": {2, 3, 4}, "open": {1}} {
+				peer, err := p.PickFor(task, h)
+				if want := among(h, 5, slots...); err != nil || peer.Slot != want || p.Place(task, h) != want {
+					t.Fatalf("%s of %d: %+v, %v, want slot %d", task, h, peer, err, want)
+				}
+			}
+			if _, err := p.PickFor("contact", h); code.Of(err) != code.Unavailable {
+				t.Fatalf("nobody serves contact: %v", err)
+			}
+		}
+		h := uint64(2) // its own slot serves its message
+		peer, _ := p.PickFor("message", h)
+		p.Failed(peer)
+		next, err := p.PickFor("message", h)
+		if want := among(h, 5, 3, 4); err != nil || peer.Slot != 2 || next.Slot != want || p.Place("message", h) != 2 {
+			t.Fatalf("%+v stands in for %+v, %v, want slot %d", next, peer, err, want)
+		}
+	})
+}

@@ -59,3 +59,48 @@ func second(h uint64, own, n int) int {
 	p := 1 + int(h/uint64(n)%uint64(n-1))
 	return (own + p) % n
 }
+
+// draws is how many slots a key draws before it asks everybody in turn: with three of
+// sixteen serving, one key in a million gets that far.
+const draws = 64
+
+// Among yields the slots that a key tries in a tier whose instances serve different things:
+// x and (x+p) % n as in Walk, then slots drawn anew, at last all one by one. A slot may come
+// twice; every slot comes.
+//
+// Who serves something else is passed over like the dead. So the keys of a duty spread evenly
+// over those who serve it, those of a dead one over all the others, and whoever goes or comes
+// that does not serve a key does not move it.
+func Among(h uint64, n int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		if n <= 0 {
+			return
+		}
+		slot := int(h % uint64(n))
+		if !yield(slot) || n == 1 {
+			return
+		}
+		if slot = second(h, slot, n); !yield(slot) {
+			return
+		}
+		for range draws {
+			h = mix(h)
+			if slot = int(h % uint64(n)); !yield(slot) {
+				return
+			}
+		}
+		for range n {
+			if slot = (slot + 1) % n; !yield(slot) {
+				return
+			}
+		}
+	}
+}
+
+// mix is a step of splitmix64: a number that has nothing to do with h, and always the same.
+func mix(h uint64) uint64 {
+	h += 0x9e3779b97f4a7c15
+	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
+	h = (h ^ h>>27) * 0x94d049bb133111eb
+	return h ^ h>>31
+}

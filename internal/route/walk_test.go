@@ -151,3 +151,70 @@ func TestHashAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// among is where a key goes when only some slots serve it.
+func among(h uint64, n int, serving ...int) int {
+	for slot := range route.Among(h, n) {
+		if slices.Contains(serving, slot) {
+			return slot
+		}
+	}
+	return -1
+}
+
+// A tier that is split by duty spreads the keys of a duty evenly over those who serve it,
+// those of a dead one evenly over the others, and moves no key that it need not.
+//
+// Seen red with Walk in the place of Among: a slot behind others that do not serve took
+// twice its share, and all that a dead one had.
+func TestZZ21KeysOfADutySpreadEvenly(t *testing.T) {
+	hashes := keys(100_000)
+	for _, c := range []struct {
+		n       int
+		serving []int
+	}{{5, []int{2, 3, 4}}, {5, []int{0, 1}}, {6, []int{1, 2, 5}}, {12, []int{0, 1, 2, 3}}, {16, []int{15, 3, 9}}} {
+		even := func(got map[int]int, slots []int) {
+			total := 0
+			for _, count := range got {
+				total += count
+			}
+			share := float64(total) / float64(len(slots))
+			for _, slot := range slots {
+				if math.Abs(float64(got[slot])-share) > 6*math.Sqrt(share) {
+					t.Errorf("n = %d, %v serve: %v, the share is %.0f", c.n, c.serving, got, share)
+				}
+			}
+		}
+		got := map[int]int{}
+		for _, h := range hashes {
+			got[among(h, c.n, c.serving...)]++
+		}
+		even(got, c.serving)
+		dead, alive := c.serving[0], c.serving[1:]
+		left := map[int]int{}
+		for _, h := range hashes {
+			before, after := among(h, c.n, c.serving...), among(h, c.n, alive...)
+			if before == dead {
+				left[after]++
+			} else if before != after {
+				t.Fatalf("n = %d: death of slot %d moved a key of slot %d", c.n, dead, before)
+			}
+		}
+		even(left, alive)
+	}
+}
+
+func TestAmongVisitsEverySlot(t *testing.T) {
+	for n := range 17 {
+		for _, h := range keys(500) {
+			order := slices.Collect(route.Among(h, n))
+			if n > 1 && !slices.Equal(order[:2], slices.Collect(route.Walk(h, n))[:2]) {
+				t.Fatalf("n = %d: begins %v", n, order[:2])
+			}
+			slices.Sort(order)
+			if len(slices.Compact(order)) != n {
+				t.Fatalf("n = %d: visited %v", n, order)
+			}
+		}
+	}
+}
