@@ -2,6 +2,7 @@ package logic
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"time"
@@ -227,43 +228,23 @@ func (l *Logic) logout(ctx context.Context, r *request, _ *im.Logout) (message, 
 
 // remember writes a route through to the presence cache. Failing is not fatal: renewals repair it.
 func (l *Logic) remember(ctx context.Context, c *conn) {
-	if err := l.deps.Presence.Put(ctx, c.user.User, c.Route); err != nil {
+	if err := l.deps.Presence.Put(ctx, c.user.User, c.Route); err != nil && !errors.Is(err, presence.ErrDown) {
 		l.log.Warn("presence cache cannot be written", "tenant", c.user.Tenant, "uid", c.user.UID, "err", err)
 	}
 }
 
 // forget removes a route from the presence cache, in the background.
 func (l *Logic) forget(user presence.User, device string, epoch uint64) {
-	l.routes.Add(routeWrite{user: user, device: device, epoch: epoch})
-}
-
-// routeWrite is a write to the presence cache: routes to put, or a device to remove.
-type routeWrite struct {
-	user   presence.User
-	routes []presence.Route
-	device string
-	epoch  uint64
+	l.routes.Add(presence.Change{User: user, Device: device, SessionEpoch: epoch})
 }
 
 // writeRoutes brings the presence cache up to date. A write that fails is repaired by the
 // next renewal, or by the cache's own expiry.
-func (l *Logic) writeRoutes(ctx context.Context, writes []routeWrite) {
-	failed := 0
-	var last error
-	for _, w := range writes {
-		ctx, cancel := context.WithTimeout(ctx, l.cfg.CallTimeout)
-		var err error
-		if len(w.routes) > 0 {
-			err = l.deps.Presence.Put(ctx, w.user, w.routes...)
-		} else {
-			err = l.deps.Presence.Remove(ctx, w.user, w.device, w.epoch)
-		}
-		cancel()
-		if err != nil {
-			failed, last = failed+1, err
-		}
-	}
-	if failed > 0 && ctx.Err() == nil {
-		l.log.Warn("presence cache cannot be written", "routes", failed, "err", last)
+func (l *Logic) writeRoutes(ctx context.Context, changes []presence.Change) {
+	bounded, cancel := context.WithTimeout(ctx, l.cfg.CallTimeout)
+	defer cancel()
+	err := l.deps.Presence.Apply(bounded, changes)
+	if err != nil && !errors.Is(err, presence.ErrDown) && ctx.Err() == nil {
+		l.log.Warn("presence cache cannot be written", "changes", len(changes), "err", err)
 	}
 }

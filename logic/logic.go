@@ -58,7 +58,7 @@ type Logic struct {
 	// asks, wakes and routes are the queues to the presence cache and the message queue.
 	asks   *batch.Sender[presence.User]
 	wakes  *batch.Sender[presence.User]
-	routes *batch.Sender[routeWrite]
+	routes *batch.Sender[presence.Change]
 
 	causes sync.Pool // of causes: the working memory of Settled
 

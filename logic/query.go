@@ -2,6 +2,7 @@ package logic
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"hongyan/idl/code"
@@ -212,7 +213,9 @@ func (l *Logic) online(ctx context.Context, tenant string, uids []string) []*im.
 	}
 	entries, err := l.deps.Presence.Get(ctx, ask)
 	if err != nil || len(entries) != len(ask) {
-		l.log.Warn("presence cache cannot be read", "users", len(ask), "err", err)
+		if !errors.Is(err, presence.ErrDown) {
+			l.log.Warn("presence cache cannot be read", "users", len(ask), "err", err)
+		}
 		return out
 	}
 	for j, e := range entries {

@@ -81,7 +81,8 @@ func (l *Logic) renewOne(b *tier.RenewBatch, it *tier.Renewal, p *tier.UserProgr
 		l.cursorLocked(s, c, claimed)
 	}
 	s.dirtyLocked(c) // persisting the cursor also renews the session row
-	l.routes.Add(routeWrite{user: u.User, routes: []presence.Route{c.Route}})
+	// Under the lock: the removal of what closes from now on comes behind it.
+	l.routes.Add(presence.Change{User: u.User, Routes: []presence.Route{c.Route}})
 	if len(u.waiting) > 0 {
 		l.waitingLocked(u, now)
 	}

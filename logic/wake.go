@@ -2,6 +2,7 @@ package logic
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -75,7 +76,7 @@ func (l *Logic) ask(ctx context.Context, users []presence.User) {
 	defer cancel()
 	entries, err := l.deps.Presence.Get(ctx, users)
 	if err != nil || len(entries) != len(users) {
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !errors.Is(err, presence.ErrDown) {
 			l.log.Warn("presence cache cannot be read", "users", len(users), "err", err)
 		}
 		entries = make([]presence.Entry, len(users)) // not known

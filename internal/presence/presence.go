@@ -17,8 +17,13 @@ const (
 	Remember = 24 * time.Hour
 )
 
-// ErrClosed: the cache is closed.
-var ErrClosed = errors.New("presence cache is closed")
+var (
+	// ErrClosed: the cache is closed.
+	ErrClosed = errors.New("presence cache is closed")
+	// ErrDown: the cache has just failed and is not asked for a moment. It has said so itself:
+	// callers need not log it.
+	ErrDown = errors.New("presence cache is down")
+)
 
 // Route is one connection of a user.
 type Route struct {
@@ -36,6 +41,15 @@ type Route struct {
 // User names a user.
 type User struct{ Tenant, UID string }
 
+// Change is one write of many: routes to put or, where there are none, a device to remove.
+type Change struct {
+	User   User
+	Routes []Route
+	// Device and SessionEpoch name what is removed, as in Cache.Remove.
+	Device       string
+	SessionEpoch uint64
+}
+
 // Cache is safe for concurrent use. An error means "not known", never "offline".
 type Cache interface {
 	// Put writes routes, one field per device, unless the field holds a higher session
@@ -45,6 +59,9 @@ type Cache interface {
 	// Remove deletes the device's field if it holds this session epoch or a lower one: a
 	// late logout cannot remove a newer login.
 	Remove(ctx context.Context, user User, device string, sessionEpoch uint64) error
+	// Apply makes many changes for the price of one: in one round trip. Those of one user are
+	// made in order. An error says that some may not have been made.
+	Apply(ctx context.Context, changes []Change) error
 	// Get returns what is known of each user, in the order asked. Known is false for a user the
 	// cache cannot speak for (not written since it was last flushed): not known to be offline.
 	Get(ctx context.Context, users []User) ([]Entry, error)

@@ -219,6 +219,14 @@ func (a cacheAt) Remove(ctx context.Context, user presence.User, device string, 
 	return a.Cache.Remove(ctx, user, device, epoch)
 }
 
+// Apply implements presence.Cache.
+func (a cacheAt) Apply(ctx context.Context, changes []presence.Change) error {
+	if err := a.reach(ctx); err != nil {
+		return err
+	}
+	return a.Cache.Apply(ctx, changes)
+}
+
 // Get implements presence.Cache.
 func (a cacheAt) Get(ctx context.Context, users []presence.User) ([]presence.Entry, error) {
 	if err := a.reach(ctx); err != nil {

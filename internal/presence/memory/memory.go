@@ -91,6 +91,22 @@ func (c *Cache) Remove(ctx context.Context, user presence.User, device string, s
 	})
 }
 
+// Apply implements presence.Cache.
+func (c *Cache) Apply(ctx context.Context, changes []presence.Change) error {
+	for _, ch := range changes {
+		var err error
+		if len(ch.Routes) > 0 {
+			err = c.Put(ctx, ch.User, ch.Routes...)
+		} else {
+			err = c.Remove(ctx, ch.User, ch.Device, ch.SessionEpoch)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Get implements presence.Cache.
 func (c *Cache) Get(ctx context.Context, users []presence.User) ([]presence.Entry, error) {
 	if err := ctx.Err(); err != nil {

@@ -51,6 +51,7 @@ func Run(t *testing.T, b Backend, wrap func(*testing.T, func(*testing.T))) {
 		{"a lower session epoch never replaces a higher", epochs},
 		{"an expired route is no obstacle to a lower epoch", expiredEpoch},
 		{"a late logout cannot remove a newer login", lateLogout},
+		{"many changes at once, those of one user in order", changes},
 		{"DD-12 tenants are apart", tenants},
 		{"many users in the order asked", order},
 		{"concurrent use", concurrent},
@@ -182,6 +183,36 @@ func lateLogout(s *suite) {
 	s.want(alice, true)
 }
 
+func changes(s *suite) {
+	bob, carol := presence.User{Tenant: "t", UID: "bob"}, presence.User{Tenant: "t", UID: "carol"}
+	s.put(bob, route("phone", 7))
+	many := []presence.Change{
+		{User: alice, Routes: []presence.Route{route("phone", 1), route("pad", 2)}},
+		{User: bob, Device: "phone", SessionEpoch: 6}, // late
+		{User: alice, Device: "phone", SessionEpoch: 1},
+		{User: carol, Device: "phone", SessionEpoch: 1},
+		{User: alice, Routes: []presence.Route{route("laptop", 4)}},
+		{User: alice, Routes: []presence.Route{route("laptop", 3)}},
+	}
+	if err := s.cache.Apply(s.Context(), many); err != nil {
+		s.Fatal(err)
+	}
+	s.want(alice, true, route("laptop", 4), route("pad", 2))
+	s.want(bob, true, route("phone", 7))
+	s.want(carol, true)
+	if err := s.cache.Apply(s.Context(), nil); err != nil {
+		s.Fatal(err)
+	}
+	many = many[:0]
+	for i := range 1000 {
+		many = append(many, presence.Change{User: presence.User{UID: fmt.Sprint(i)}, Routes: []presence.Route{route("d", uint64(i))}})
+	}
+	if err := s.cache.Apply(s.Context(), many); err != nil {
+		s.Fatal(err)
+	}
+	s.want(many[999].User, true, route("d", 999))
+}
+
 func tenants(s *suite) {
 	s.put(alice, route("phone", 1))
 	s.want(presence.User{Tenant: "u", UID: "alice"}, false)
@@ -243,5 +274,8 @@ func errorsNotOffline(s *suite) {
 	}
 	if err := s.cache.Put(s.Context(), alice, route("phone", 1)); !errors.Is(err, presence.ErrClosed) {
 		s.Errorf("put to a closed cache: %v", err)
+	}
+	if err := s.cache.Apply(s.Context(), []presence.Change{{User: alice, Device: "d"}}); !errors.Is(err, presence.ErrClosed) {
+		s.Errorf("changes to a closed cache: %v", err)
 	}
 }
