@@ -6,11 +6,11 @@ import (
 	"fmt"
 
 	"hongyan/idl/code"
-	"hongyan/idl/event"
 	"hongyan/idl/im"
 	"hongyan/idl/tier"
 	"hongyan/internal/conv"
 	"hongyan/internal/mq"
+	"hongyan/internal/notice"
 )
 
 // notice sends what a business system put into the queue to one user, as the channel (ZZ-03,
@@ -26,12 +26,9 @@ func (e *ExtLogic) notice(ctx context.Context, m mq.Message) error {
 }
 
 func (e *ExtLogic) send(ctx context.Context, m mq.Message) error {
-	var n event.SystemNotice
-	if err := n.Unmarshal(m.Payload); err != nil {
-		return code.Errorf(code.BadRequest, "not a notice: %w", err)
-	}
-	if n.ClientMsgId == "" {
-		return code.Errorf(code.BadRequest, "client_msg_id is empty")
+	n, err := notice.System(m.Payload)
+	if err != nil {
+		return err
 	}
 	id, err := conv.System(n.Channel, n.Uid)
 	if err != nil {

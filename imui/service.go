@@ -16,12 +16,14 @@ import (
 	"hongyan/idl/tier"
 	"hongyan/internal/conv"
 	"hongyan/internal/execute"
+	"hongyan/internal/mq"
 	"hongyan/internal/route"
 )
 
-// Deps of a Service. Log and Metrics may be nil.
+// Deps of a Service. Queue, Log and Metrics may be nil; without a Queue, Notify is refused.
 type Deps struct {
 	Logics  *route.Pool[tier.Logic]
+	Queue   mq.Queue
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 }
@@ -32,6 +34,7 @@ type Service struct {
 	cfg     Config
 	callers callers
 	exec    execute.Executor
+	queue   mq.Queue
 	log     *slog.Logger
 	calls   *prometheus.HistogramVec
 }
@@ -48,7 +51,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	s := &Service{
-		cfg: cfg, callers: newCallers(cfg.Apps), log: log,
+		cfg: cfg, callers: newCallers(cfg.Apps), queue: deps.Queue, log: log,
 		exec: execute.Executor{Logics: deps.Logics, Timeout: cfg.Timeout, Log: log},
 		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "hongyan", Subsystem: "imui", Name: "call_seconds", Help: "Calls by method and outcome.",

@@ -76,7 +76,7 @@ type SystemNotice struct {
 	Tenant      string `protobuf:"bytes,1,opt,name=tenant" json:"tenant,omitempty"`
 	Channel     string `protobuf:"bytes,2,opt,name=channel" json:"channel,omitempty"`
 	Uid         string `protobuf:"bytes,3,opt,name=uid" json:"uid,omitempty"`
-	ClientMsgId string `protobuf:"bytes,4,opt,name=client_msg_id" json:"client_msg_id,omitempty"`
+	ClientMsgId string `protobuf:"bytes,4,opt,name=client_msg_id" json:"client_msg_id,omitempty"` // the business system's own id of it: repeating one id is harmless
 	Text        string `protobuf:"bytes,5,opt,name=text" json:"text,omitempty"`
 	Data        []byte `protobuf:"bytes,6,opt,name=data" json:"data,omitempty"`
 }
@@ -127,4 +127,79 @@ func (x *SystemNotice) GetData() []byte {
 		return x.Data
 	}
 	return nil
+}
+
+// OnlineNotice: for everybody who is connected now. Topic "online", a broadcast: each gateway
+// tells the sessions it holds. Not stored, not acknowledged, at most once.
+type OnlineNotice struct {
+	Id        string   `protobuf:"bytes,1,opt,name=id" json:"id,omitempty"`
+	Tenant    string   `protobuf:"bytes,2,opt,name=tenant" json:"tenant,omitempty"`
+	Platforms []string `protobuf:"bytes,3,rep,name=platforms" json:"platforms,omitempty"` // only sessions of these (ios, android, web, ...); none = all
+	Classes   []string `protobuf:"bytes,4,rep,name=classes" json:"classes,omitempty"`     // only devices of these classes (mobile, pad, desktop, web, mini, agent); none = all
+	Text      string   `protobuf:"bytes,5,opt,name=text" json:"text,omitempty"`
+	Data      []byte   `protobuf:"bytes,6,opt,name=data" json:"data,omitempty"`
+	AtMs      int64    `protobuf:"varint,7,opt,name=at_ms" json:"at_ms,omitempty"`   // Unix milliseconds when it was asked for
+	TtlMs     int64    `protobuf:"varint,8,opt,name=ttl_ms" json:"ttl_ms,omitempty"` // of no use that long after at_ms; 0 = 60,000
+}
+
+func (x *OnlineNotice) Reset() { *x = OnlineNotice{} }
+
+func (x *OnlineNotice) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
+
+func (x *OnlineNotice) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *OnlineNotice) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *OnlineNotice) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *OnlineNotice) GetPlatforms() []string {
+	if x != nil {
+		return x.Platforms
+	}
+	return nil
+}
+
+func (x *OnlineNotice) GetClasses() []string {
+	if x != nil {
+		return x.Classes
+	}
+	return nil
+}
+
+func (x *OnlineNotice) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *OnlineNotice) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *OnlineNotice) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
+func (x *OnlineNotice) GetTtlMs() int64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
 }

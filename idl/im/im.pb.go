@@ -38,6 +38,7 @@ const (
 	Cmd_UNREAD        Cmd = 22 // c->s Unread, answered UnreadRsp
 	Cmd_SETTINGS      Cmd = 23 // c->s Settings, answered SettingsAck
 	Cmd_BLOCK         Cmd = 24 // c->s Block, answered BlockAck
+	Cmd_ANNOUNCE      Cmd = 25 // s->c Announcement, one-way
 )
 
 // Enum value maps for Cmd.
@@ -67,6 +68,7 @@ var Cmd_name = map[int32]string{
 	22: "UNREAD",
 	23: "SETTINGS",
 	24: "BLOCK",
+	25: "ANNOUNCE",
 }
 
 var Cmd_value = map[string]int32{
@@ -95,6 +97,7 @@ var Cmd_value = map[string]int32{
 	"UNREAD":        22,
 	"SETTINGS":      23,
 	"BLOCK":         24,
+	"ANNOUNCE":      25,
 }
 
 func (x Cmd) String() string {
@@ -981,6 +984,48 @@ func (x *Notice) GetHead() uint64 {
 func (x *Notice) GetUnread() uint64 {
 	if x != nil {
 		return x.Unread
+	}
+	return 0
+}
+
+// Announcement is for everybody who is connected: not stored, not acknowledged, at most once.
+type Announcement struct {
+	Id   string `protobuf:"bytes,1,opt,name=id" json:"id,omitempty"`
+	Text string `protobuf:"bytes,2,opt,name=text" json:"text,omitempty"`
+	Data []byte `protobuf:"bytes,3,opt,name=data" json:"data,omitempty"`
+	AtMs int64  `protobuf:"varint,4,opt,name=at_ms" json:"at_ms,omitempty"`
+}
+
+func (x *Announcement) Reset() { *x = Announcement{} }
+
+func (x *Announcement) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
+
+func (x *Announcement) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *Announcement) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Announcement) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Announcement) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *Announcement) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
 	}
 	return 0
 }
@@ -2208,13 +2253,14 @@ func (x *LpPoll) GetHoldS() uint32 {
 }
 
 type LpPollRsp struct {
-	Changes    []*Conversation `protobuf:"bytes,1,rep,name=changes" json:"changes,omitempty"`
-	Epoch      uint64          `protobuf:"varint,2,opt,name=epoch" json:"epoch,omitempty"`
-	NextCursor uint64          `protobuf:"varint,3,opt,name=next_cursor" json:"next_cursor,omitempty"`
-	Superseded bool            `protobuf:"varint,4,opt,name=superseded" json:"superseded,omitempty"`
-	Sync       bool            `protobuf:"varint,5,opt,name=sync" json:"sync,omitempty"` // connected but behind: send SYNC
-	Kick       *Kick           `protobuf:"bytes,6,opt,name=kick" json:"kick,omitempty"`
-	Typing     []*Typing       `protobuf:"bytes,7,rep,name=typing" json:"typing,omitempty"`
+	Changes       []*Conversation `protobuf:"bytes,1,rep,name=changes" json:"changes,omitempty"`
+	Epoch         uint64          `protobuf:"varint,2,opt,name=epoch" json:"epoch,omitempty"`
+	NextCursor    uint64          `protobuf:"varint,3,opt,name=next_cursor" json:"next_cursor,omitempty"`
+	Superseded    bool            `protobuf:"varint,4,opt,name=superseded" json:"superseded,omitempty"`
+	Sync          bool            `protobuf:"varint,5,opt,name=sync" json:"sync,omitempty"` // connected but behind: send SYNC
+	Kick          *Kick           `protobuf:"bytes,6,opt,name=kick" json:"kick,omitempty"`
+	Typing        []*Typing       `protobuf:"bytes,7,rep,name=typing" json:"typing,omitempty"`
+	Announcements []*Announcement `protobuf:"bytes,8,rep,name=announcements" json:"announcements,omitempty"`
 }
 
 func (x *LpPollRsp) Reset() { *x = LpPollRsp{} }
@@ -2268,6 +2314,13 @@ func (x *LpPollRsp) GetKick() *Kick {
 func (x *LpPollRsp) GetTyping() []*Typing {
 	if x != nil {
 		return x.Typing
+	}
+	return nil
+}
+
+func (x *LpPollRsp) GetAnnouncements() []*Announcement {
+	if x != nil {
+		return x.Announcements
 	}
 	return nil
 }

@@ -1023,6 +1023,96 @@ func (x *UserOnline) GetPlatforms() []string {
 	return nil
 }
 
+type NotifyRequest struct {
+	Caller    *Caller  `protobuf:"bytes,1,opt,name=caller" json:"caller,omitempty"`
+	Id        string   `protobuf:"bytes,2,opt,name=id" json:"id,omitempty"`               // empty = one is made
+	Platforms []string `protobuf:"bytes,3,rep,name=platforms" json:"platforms,omitempty"` // only sessions of these; none = all
+	Classes   []string `protobuf:"bytes,4,rep,name=classes" json:"classes,omitempty"`     // only devices of these classes; none = all
+	Text      string   `protobuf:"bytes,5,opt,name=text" json:"text,omitempty"`
+	Data      []byte   `protobuf:"bytes,6,opt,name=data" json:"data,omitempty"`
+	TtlMs     int64    `protobuf:"varint,7,opt,name=ttl_ms" json:"ttl_ms,omitempty"` // of no use later; 0 = 60,000
+}
+
+func (x *NotifyRequest) Reset() { *x = NotifyRequest{} }
+
+func (x *NotifyRequest) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
+
+func (x *NotifyRequest) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *NotifyRequest) GetCaller() *Caller {
+	if x != nil {
+		return x.Caller
+	}
+	return nil
+}
+
+func (x *NotifyRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *NotifyRequest) GetPlatforms() []string {
+	if x != nil {
+		return x.Platforms
+	}
+	return nil
+}
+
+func (x *NotifyRequest) GetClasses() []string {
+	if x != nil {
+		return x.Classes
+	}
+	return nil
+}
+
+func (x *NotifyRequest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *NotifyRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *NotifyRequest) GetTtlMs() int64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+type NotifyReply struct {
+	Status *Status `protobuf:"bytes,1,opt,name=status" json:"status,omitempty"`
+	Id     string  `protobuf:"bytes,2,opt,name=id" json:"id,omitempty"`
+}
+
+func (x *NotifyReply) Reset() { *x = NotifyReply{} }
+
+func (x *NotifyReply) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
+
+func (x *NotifyReply) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *NotifyReply) GetStatus() *Status {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+func (x *NotifyReply) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 type IMUI interface {
 	SendMessage(ctx context.Context, req *SendMessageRequest) (res *SendMessageReply, err error)
 	SendSystem(ctx context.Context, req *SendSystemRequest) (res *SendSystemReply, err error)
@@ -1031,4 +1121,5 @@ type IMUI interface {
 	History(ctx context.Context, req *HistoryRequest) (res *HistoryReply, err error)
 	Contacts(ctx context.Context, req *ContactsRequest) (res *ContactsReply, err error)
 	Online(ctx context.Context, req *OnlineRequest) (res *OnlineReply, err error)
+	Notify(ctx context.Context, req *NotifyRequest) (res *NotifyReply, err error)
 }

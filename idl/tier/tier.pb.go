@@ -259,6 +259,7 @@ type RenewBatch struct {
 	Gateway string     `protobuf:"bytes,1,opt,name=gateway" json:"gateway,omitempty"`
 	Boot    string     `protobuf:"bytes,2,opt,name=boot" json:"boot,omitempty"`
 	Items   []*Renewal `protobuf:"bytes,3,rep,name=items" json:"items,omitempty"`
+	Login   bool       `protobuf:"varint,4,opt,name=login" json:"login,omitempty"` // these sessions begin: they replace others, and nothing is said of who is behind
 }
 
 func (x *RenewBatch) Reset() { *x = RenewBatch{} }
@@ -288,18 +289,26 @@ func (x *RenewBatch) GetItems() []*Renewal {
 	return nil
 }
 
+func (x *RenewBatch) GetLogin() bool {
+	if x != nil {
+		return x.Login
+	}
+	return false
+}
+
 type Renewal struct {
-	Conn         uint64 `protobuf:"varint,1,opt,name=conn" json:"conn,omitempty"`
-	Tenant       string `protobuf:"bytes,2,opt,name=tenant" json:"tenant,omitempty"`
-	Uid          string `protobuf:"bytes,3,opt,name=uid" json:"uid,omitempty"`
-	Device       string `protobuf:"bytes,4,opt,name=device" json:"device,omitempty"`
-	Class        string `protobuf:"bytes,5,opt,name=class" json:"class,omitempty"`
-	SessionEpoch uint64 `protobuf:"varint,6,opt,name=session_epoch" json:"session_epoch,omitempty"`
-	Epoch        uint64 `protobuf:"varint,7,opt,name=epoch" json:"epoch,omitempty"`
-	Cursor       uint64 `protobuf:"varint,8,opt,name=cursor" json:"cursor,omitempty"`
-	Platform     string `protobuf:"bytes,9,opt,name=platform" json:"platform,omitempty"`
-	Ip           string `protobuf:"bytes,10,opt,name=ip" json:"ip,omitempty"`
-	LoginMs      int64  `protobuf:"varint,11,opt,name=login_ms" json:"login_ms,omitempty"`
+	Conn         uint64     `protobuf:"varint,1,opt,name=conn" json:"conn,omitempty"`
+	Tenant       string     `protobuf:"bytes,2,opt,name=tenant" json:"tenant,omitempty"`
+	Uid          string     `protobuf:"bytes,3,opt,name=uid" json:"uid,omitempty"`
+	Device       string     `protobuf:"bytes,4,opt,name=device" json:"device,omitempty"`
+	Class        string     `protobuf:"bytes,5,opt,name=class" json:"class,omitempty"`
+	SessionEpoch uint64     `protobuf:"varint,6,opt,name=session_epoch" json:"session_epoch,omitempty"`
+	Epoch        uint64     `protobuf:"varint,7,opt,name=epoch" json:"epoch,omitempty"`
+	Cursor       uint64     `protobuf:"varint,8,opt,name=cursor" json:"cursor,omitempty"`
+	Platform     string     `protobuf:"bytes,9,opt,name=platform" json:"platform,omitempty"`
+	Ip           string     `protobuf:"bytes,10,opt,name=ip" json:"ip,omitempty"`
+	LoginMs      int64      `protobuf:"varint,11,opt,name=login_ms" json:"login_ms,omitempty"`
+	Replaced     []*Session `protobuf:"bytes,12,rep,name=replaced" json:"replaced,omitempty"` // with login: the sessions that lost to this one
 }
 
 func (x *Renewal) Reset() { *x = Renewal{} }
@@ -383,6 +392,13 @@ func (x *Renewal) GetLoginMs() int64 {
 		return x.LoginMs
 	}
 	return 0
+}
+
+func (x *Renewal) GetReplaced() []*Session {
+	if x != nil {
+		return x.Replaced
+	}
+	return nil
 }
 
 type RenewReply struct {
@@ -494,6 +510,7 @@ type Down struct {
 	Epoch        uint64 `protobuf:"varint,7,opt,name=epoch" json:"epoch,omitempty"`                 // PUSH: of version
 	Version      uint64 `protobuf:"varint,8,opt,name=version" json:"version,omitempty"`             // PUSH
 	SessionEpoch uint64 `protobuf:"varint,9,opt,name=session_epoch" json:"session_epoch,omitempty"` // AUTH answered ok: the session this connection now is
+	Home         string `protobuf:"bytes,11,opt,name=home" json:"home,omitempty"`                   // AUTH answered ok: the Logic that has its route; empty = the one that answers
 	Close        uint32 `protobuf:"varint,10,opt,name=close" json:"close,omitempty"`                // close code, after the frame was written; 0 = stay open
 }
 
@@ -564,6 +581,13 @@ func (x *Down) GetSessionEpoch() uint64 {
 		return x.SessionEpoch
 	}
 	return 0
+}
+
+func (x *Down) GetHome() string {
+	if x != nil {
+		return x.Home
+	}
+	return ""
 }
 
 func (x *Down) GetClose() uint32 {
@@ -3031,6 +3055,241 @@ func (x *QueueMessage) GetPayload() []byte {
 	return nil
 }
 
+type FollowRequest struct {
+	Topic  string `protobuf:"bytes,1,opt,name=topic" json:"topic,omitempty"`
+	Boot   string `protobuf:"bytes,2,opt,name=boot" json:"boot,omitempty"`        // of the host that gave the position; empty or another: from now on
+	Next   uint64 `protobuf:"varint,3,opt,name=next" json:"next,omitempty"`       // the position
+	WaitMs int64  `protobuf:"varint,4,opt,name=wait_ms" json:"wait_ms,omitempty"` // for the next broadcast, at most
+}
+
+func (x *FollowRequest) Reset() { *x = FollowRequest{} }
+
+func (x *FollowRequest) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
+
+func (x *FollowRequest) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *FollowRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *FollowRequest) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
+}
+
+func (x *FollowRequest) GetNext() uint64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
+func (x *FollowRequest) GetWaitMs() int64 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
+type FollowReply struct {
+	Boot   string          `protobuf:"bytes,1,opt,name=boot" json:"boot,omitempty"`
+	Next   uint64          `protobuf:"varint,2,opt,name=next" json:"next,omitempty"`
+	Items  []*QueueMessage `protobuf:"bytes,3,rep,name=items" json:"items,omitempty"`
+	Missed uint64          `protobuf:"varint,4,opt,name=missed" json:"missed,omitempty"` // came since the position, and are not held any more
+}
+
+func (x *FollowReply) Reset() { *x = FollowReply{} }
+
+func (x *FollowReply) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
+
+func (x *FollowReply) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *FollowReply) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
+}
+
+func (x *FollowReply) GetNext() uint64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
+func (x *FollowReply) GetItems() []*QueueMessage {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *FollowReply) GetMissed() uint64 {
+	if x != nil {
+		return x.Missed
+	}
+	return 0
+}
+
+type DeadLettersRequest struct {
+	Topic string `protobuf:"bytes,1,opt,name=topic" json:"topic,omitempty"`
+	Group string `protobuf:"bytes,2,opt,name=group" json:"group,omitempty"`
+	Limit uint32 `protobuf:"varint,3,opt,name=limit" json:"limit,omitempty"`
+}
+
+func (x *DeadLettersRequest) Reset() { *x = DeadLettersRequest{} }
+
+func (x *DeadLettersRequest) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
+
+func (x *DeadLettersRequest) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *DeadLettersRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *DeadLettersRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *DeadLettersRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type DeadLettersReply struct {
+	Letters []*QueueLetter `protobuf:"bytes,1,rep,name=letters" json:"letters,omitempty"`
+}
+
+func (x *DeadLettersReply) Reset() { *x = DeadLettersReply{} }
+
+func (x *DeadLettersReply) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
+
+func (x *DeadLettersReply) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *DeadLettersReply) GetLetters() []*QueueLetter {
+	if x != nil {
+		return x.Letters
+	}
+	return nil
+}
+
+type QueueLetter struct {
+	Id       string        `protobuf:"bytes,1,opt,name=id" json:"id,omitempty"`
+	Message  *QueueMessage `protobuf:"bytes,2,opt,name=message" json:"message,omitempty"`
+	Attempts uint32        `protobuf:"varint,3,opt,name=attempts" json:"attempts,omitempty"`
+	AtMs     int64         `protobuf:"varint,4,opt,name=at_ms" json:"at_ms,omitempty"` // when it died; 0 = not known
+	Error    string        `protobuf:"bytes,5,opt,name=error" json:"error,omitempty"`  // of the last attempt; empty = not known
+}
+
+func (x *QueueLetter) Reset() { *x = QueueLetter{} }
+
+func (x *QueueLetter) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
+
+func (x *QueueLetter) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *QueueLetter) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *QueueLetter) GetMessage() *QueueMessage {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *QueueLetter) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *QueueLetter) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
+func (x *QueueLetter) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+type RetryDeadLettersRequest struct {
+	Topic string   `protobuf:"bytes,1,opt,name=topic" json:"topic,omitempty"`
+	Group string   `protobuf:"bytes,2,opt,name=group" json:"group,omitempty"`
+	Ids   []string `protobuf:"bytes,3,rep,name=ids" json:"ids,omitempty"`
+}
+
+func (x *RetryDeadLettersRequest) Reset() { *x = RetryDeadLettersRequest{} }
+
+func (x *RetryDeadLettersRequest) Marshal(in []byte) ([]byte, error) {
+	return prutal.MarshalAppend(in, x)
+}
+
+func (x *RetryDeadLettersRequest) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *RetryDeadLettersRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *RetryDeadLettersRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *RetryDeadLettersRequest) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+type RetryDeadLettersReply struct {
+	Retried uint32 `protobuf:"varint,1,opt,name=retried" json:"retried,omitempty"`
+}
+
+func (x *RetryDeadLettersReply) Reset() { *x = RetryDeadLettersReply{} }
+
+func (x *RetryDeadLettersReply) Marshal(in []byte) ([]byte, error) {
+	return prutal.MarshalAppend(in, x)
+}
+
+func (x *RetryDeadLettersReply) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *RetryDeadLettersReply) GetRetried() uint32 {
+	if x != nil {
+		return x.Retried
+	}
+	return 0
+}
+
 type Logic interface {
 	Uplink(ctx context.Context, req *UplinkBatch) (res *Accepted, err error)
 	Renew(ctx context.Context, req *RenewBatch) (res *RenewReply, err error)
@@ -3064,4 +3323,7 @@ type Jtransit interface {
 
 type Queue interface {
 	Publish(ctx context.Context, req *PublishBatch) (res *Accepted, err error)
+	Follow(ctx context.Context, req *FollowRequest) (res *FollowReply, err error)
+	DeadLetters(ctx context.Context, req *DeadLettersRequest) (res *DeadLettersReply, err error)
+	RetryDeadLetters(ctx context.Context, req *RetryDeadLettersRequest) (res *RetryDeadLettersReply, err error)
 }

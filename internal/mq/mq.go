@@ -1,21 +1,32 @@
 // Package mq is the message queue between Logic and Extlogic: RocketMQ in a cluster, an
 // embedded durable queue in one process. It only wakes: whatever it loses can be read
 // from the store again, whatever it repeats is harmless.
+//
+// Topics are of two kinds. The messages of most are work: each group handles each message
+// once or more (Subscribe). Those of a broadcast topic are heard by every process that
+// listens, at most once, and are not kept (SubscribeAll).
 package mq
 
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // Topics.
 const (
 	TopicOffline = "offline" // event.Offline
 	TopicSystem  = "system"  // event.SystemNotice
+	TopicOnline  = "online"  // event.OnlineNotice, a broadcast
 )
 
-// Message is one entry of a topic. Messages of one Key are handled in order, one at a
-// time: one that fails holds up those behind it. Without a Key there is no order.
+// Broadcast tells the topics of SubscribeAll from those of Subscribe.
+func Broadcast(topic string) bool { return topic == TopicOnline }
+
+// Message is one entry of a topic. Messages of one Key are handled one at a time in a
+// process, and in order until one fails. What happens then depends on the queue: the
+// embedded one holds up those behind it, RocketMQ hands the failed one out again later and
+// goes on; so a handler must be right under both. Without a Key there is no order.
 type Message struct {
 	Topic   string
 	Key     string
@@ -40,10 +51,19 @@ const (
 	MaxPayload = 1 << 20
 )
 
+// DeadLetter is a message that its group could not handle.
+type DeadLetter struct {
+	ID      string // names it to Retry
+	Message        // Attempt says how often it was tried
+	At      time.Time
+	Error   string // of the last attempt; empty where the queue does not keep it
+}
+
 // Queue is safe for concurrent use.
 type Queue interface {
-	// Publish returns when the messages are stored durably, all or none. If ctx ends
-	// before, the outcome is unknown.
+	// Publish returns nil when all messages are stored durably. With an error some of them
+	// may be stored, or all: the caller repeats the whole. It ends within the time of ctx,
+	// and of the queue's own. Broadcasts are sent, not stored.
 	Publish(ctx context.Context, msgs ...Message) error
 	// Subscribe runs handler for each message of topic, once per group (clustering: members
 	// of a group share the messages), until ctx ends or the queue is closed. It returns
@@ -51,8 +71,17 @@ type Queue interface {
 	// first subscription begins with the oldest message still held; from then on the topic
 	// keeps what the group has not handled, whether it has members or not.
 	Subscribe(ctx context.Context, topic, group string, handler Handler) error
-	// Dead lists at most limit dead letters of a topic and group, oldest message first.
-	Dead(ctx context.Context, topic, group string, limit int) ([]Message, error)
+	// SubscribeAll runs handler, on one goroutine, for each message of a broadcast topic that
+	// is published from now on, in every process that calls it, until ctx ends or the queue is
+	// closed. Each comes at most once: an error is not tried again, and a process that falls
+	// behind misses messages, which are counted.
+	SubscribeAll(ctx context.Context, topic string, handler Handler) error
+	// Dead lists at most limit dead letters of a topic and group, oldest message first. The
+	// newest are kept, as many as the queue is configured for.
+	Dead(ctx context.Context, topic, group string, limit int) ([]DeadLetter, error)
+	// Retry hands dead letters of a group to it again, as new messages, takes them off the
+	// list and returns how many. Ids that are not on the list are passed over.
+	Retry(ctx context.Context, topic, group string, ids ...string) (int, error)
 	// Close waits for running handlers.
 	Close() error
 }

@@ -97,6 +97,18 @@ func (q queueClient) Publish(ctx context.Context, req *tier.PublishBatch) (*tier
 	return call(ctx, q.addr, q.c.Publish, req)
 }
 
+func (q queueClient) Follow(ctx context.Context, req *tier.FollowRequest) (*tier.FollowReply, error) {
+	return call(ctx, q.addr, q.c.Follow, req)
+}
+
+func (q queueClient) DeadLetters(ctx context.Context, req *tier.DeadLettersRequest) (*tier.DeadLettersReply, error) {
+	return call(ctx, q.addr, q.c.DeadLetters, req)
+}
+
+func (q queueClient) RetryDeadLetters(ctx context.Context, req *tier.RetryDeadLettersRequest) (*tier.RetryDeadLettersReply, error) {
+	return call(ctx, q.addr, q.c.RetryDeadLetters, req)
+}
+
 type jtransitClient struct {
 	addr string
 	c    jtransit.Client
@@ -186,4 +198,8 @@ func (i imuiClient) Contacts(ctx context.Context, req *platform.ContactsRequest)
 
 func (i imuiClient) Online(ctx context.Context, req *platform.OnlineRequest) (*platform.OnlineReply, error) {
 	return call(ctx, i.addr, i.c.Online, req)
+}
+
+func (i imuiClient) Notify(ctx context.Context, req *platform.NotifyRequest) (*platform.NotifyReply, error) {
+	return call(ctx, i.addr, i.c.Notify, req)
 }

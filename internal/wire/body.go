@@ -87,6 +87,8 @@ func types(cmd im.Cmd) (request, response string) {
 		return "Settings", "SettingsAck"
 	case im.Cmd_BLOCK:
 		return "Block", "BlockAck"
+	case im.Cmd_ANNOUNCE:
+		return "Announcement", ""
 	}
 	return "", ""
 }

@@ -18,6 +18,7 @@ type Client interface {
 	History(ctx context.Context, Req *platform.HistoryRequest, callOptions ...callopt.Option) (r *platform.HistoryReply, err error)
 	Contacts(ctx context.Context, Req *platform.ContactsRequest, callOptions ...callopt.Option) (r *platform.ContactsReply, err error)
 	Online(ctx context.Context, Req *platform.OnlineRequest, callOptions ...callopt.Option) (r *platform.OnlineReply, err error)
+	Notify(ctx context.Context, Req *platform.NotifyRequest, callOptions ...callopt.Option) (r *platform.NotifyReply, err error)
 }
 
 // NewClient creates a client for the service defined in IDL.
@@ -82,4 +83,9 @@ func (p *kIMUIClient) Contacts(ctx context.Context, Req *platform.ContactsReques
 func (p *kIMUIClient) Online(ctx context.Context, Req *platform.OnlineRequest, callOptions ...callopt.Option) (r *platform.OnlineReply, err error) {
 	ctx = client.NewCtxWithCallOptions(ctx, callOptions)
 	return p.kClient.Online(ctx, Req)
+}
+
+func (p *kIMUIClient) Notify(ctx context.Context, Req *platform.NotifyRequest, callOptions ...callopt.Option) (r *platform.NotifyReply, err error) {
+	ctx = client.NewCtxWithCallOptions(ctx, callOptions)
+	return p.kClient.Notify(ctx, Req)
 }

@@ -64,6 +64,13 @@ var serviceMethods = map[string]kitex.MethodInfo{
 		false,
 		kitex.WithStreamingMode(kitex.StreamingUnary),
 	),
+	"Notify": kitex.NewMethodInfo(
+		notifyHandler,
+		newNotifyArgs,
+		newNotifyResult,
+		false,
+		kitex.WithStreamingMode(kitex.StreamingUnary),
+	),
 }
 
 var (
@@ -907,6 +914,117 @@ func (p *OnlineResult) GetResult() interface{} {
 	return p.Success
 }
 
+func notifyHandler(ctx context.Context, handler interface{}, arg, result interface{}) error {
+	switch s := arg.(type) {
+	case *streaming.Args:
+		st := s.Stream
+		req := new(platform.NotifyRequest)
+		if err := st.RecvMsg(req); err != nil {
+			return err
+		}
+		resp, err := handler.(platform.IMUI).Notify(ctx, req)
+		if err != nil {
+			return err
+		}
+		return st.SendMsg(resp)
+	case *NotifyArgs:
+		success, err := handler.(platform.IMUI).Notify(ctx, s.Req)
+		if err != nil {
+			return err
+		}
+		realResult := result.(*NotifyResult)
+		realResult.Success = success
+		return nil
+	default:
+		return errInvalidMessageType
+	}
+}
+func newNotifyArgs() interface{} {
+	return &NotifyArgs{}
+}
+
+func newNotifyResult() interface{} {
+	return &NotifyResult{}
+}
+
+type NotifyArgs struct {
+	Req *platform.NotifyRequest
+}
+
+func (p *NotifyArgs) Marshal(out []byte) ([]byte, error) {
+	if !p.IsSetReq() {
+		return out, nil
+	}
+	return proto.Marshal(p.Req)
+}
+
+func (p *NotifyArgs) Unmarshal(in []byte) error {
+	msg := new(platform.NotifyRequest)
+	if err := proto.Unmarshal(in, msg); err != nil {
+		return err
+	}
+	p.Req = msg
+	return nil
+}
+
+var NotifyArgs_Req_DEFAULT *platform.NotifyRequest
+
+func (p *NotifyArgs) GetReq() *platform.NotifyRequest {
+	if !p.IsSetReq() {
+		return NotifyArgs_Req_DEFAULT
+	}
+	return p.Req
+}
+
+func (p *NotifyArgs) IsSetReq() bool {
+	return p.Req != nil
+}
+
+func (p *NotifyArgs) GetFirstArgument() interface{} {
+	return p.Req
+}
+
+type NotifyResult struct {
+	Success *platform.NotifyReply
+}
+
+var NotifyResult_Success_DEFAULT *platform.NotifyReply
+
+func (p *NotifyResult) Marshal(out []byte) ([]byte, error) {
+	if !p.IsSetSuccess() {
+		return out, nil
+	}
+	return proto.Marshal(p.Success)
+}
+
+func (p *NotifyResult) Unmarshal(in []byte) error {
+	msg := new(platform.NotifyReply)
+	if err := proto.Unmarshal(in, msg); err != nil {
+		return err
+	}
+	p.Success = msg
+	return nil
+}
+
+func (p *NotifyResult) GetSuccess() *platform.NotifyReply {
+	if !p.IsSetSuccess() {
+		return NotifyResult_Success_DEFAULT
+	}
+	return p.Success
+}
+
+func (p *NotifyResult) SetSuccess(x interface{}) {
+	p.Success = x.(*platform.NotifyReply)
+}
+
+func (p *NotifyResult) IsSetSuccess() bool {
+	return p.Success != nil
+}
+
+func (p *NotifyResult) GetResult() interface{} {
+	return p.Success
+}
+
 type kClient struct {
 	c client.Client
 }
@@ -982,6 +1100,16 @@ func (p *kClient) Online(ctx context.Context, Req *platform.OnlineRequest) (r *p
 	_args.Req = Req
 	var _result OnlineResult
 	if err = p.c.Call(ctx, "Online", &_args, &_result); err != nil {
+		return
+	}
+	return _result.GetSuccess(), nil
+}
+
+func (p *kClient) Notify(ctx context.Context, Req *platform.NotifyRequest) (r *platform.NotifyReply, err error) {
+	var _args NotifyArgs
+	_args.Req = Req
+	var _result NotifyResult
+	if err = p.c.Call(ctx, "Notify", &_args, &_result); err != nil {
 		return
 	}
 	return _result.GetSuccess(), nil

@@ -12,6 +12,9 @@ import (
 // Client is designed to provide IDL-compatible methods with call-option parameter for kitex framework.
 type Client interface {
 	Publish(ctx context.Context, Req *tier.PublishBatch, callOptions ...callopt.Option) (r *tier.Accepted, err error)
+	Follow(ctx context.Context, Req *tier.FollowRequest, callOptions ...callopt.Option) (r *tier.FollowReply, err error)
+	DeadLetters(ctx context.Context, Req *tier.DeadLettersRequest, callOptions ...callopt.Option) (r *tier.DeadLettersReply, err error)
+	RetryDeadLetters(ctx context.Context, Req *tier.RetryDeadLettersRequest, callOptions ...callopt.Option) (r *tier.RetryDeadLettersReply, err error)
 }
 
 // NewClient creates a client for the service defined in IDL.
@@ -46,4 +49,19 @@ type kQueueClient struct {
 func (p *kQueueClient) Publish(ctx context.Context, Req *tier.PublishBatch, callOptions ...callopt.Option) (r *tier.Accepted, err error) {
 	ctx = client.NewCtxWithCallOptions(ctx, callOptions)
 	return p.kClient.Publish(ctx, Req)
+}
+
+func (p *kQueueClient) Follow(ctx context.Context, Req *tier.FollowRequest, callOptions ...callopt.Option) (r *tier.FollowReply, err error) {
+	ctx = client.NewCtxWithCallOptions(ctx, callOptions)
+	return p.kClient.Follow(ctx, Req)
+}
+
+func (p *kQueueClient) DeadLetters(ctx context.Context, Req *tier.DeadLettersRequest, callOptions ...callopt.Option) (r *tier.DeadLettersReply, err error) {
+	ctx = client.NewCtxWithCallOptions(ctx, callOptions)
+	return p.kClient.DeadLetters(ctx, Req)
+}
+
+func (p *kQueueClient) RetryDeadLetters(ctx context.Context, Req *tier.RetryDeadLettersRequest, callOptions ...callopt.Option) (r *tier.RetryDeadLettersReply, err error) {
+	ctx = client.NewCtxWithCallOptions(ctx, callOptions)
+	return p.kClient.RetryDeadLetters(ctx, Req)
 }

@@ -22,6 +22,27 @@ var serviceMethods = map[string]kitex.MethodInfo{
 		false,
 		kitex.WithStreamingMode(kitex.StreamingUnary),
 	),
+	"Follow": kitex.NewMethodInfo(
+		followHandler,
+		newFollowArgs,
+		newFollowResult,
+		false,
+		kitex.WithStreamingMode(kitex.StreamingUnary),
+	),
+	"DeadLetters": kitex.NewMethodInfo(
+		deadLettersHandler,
+		newDeadLettersArgs,
+		newDeadLettersResult,
+		false,
+		kitex.WithStreamingMode(kitex.StreamingUnary),
+	),
+	"RetryDeadLetters": kitex.NewMethodInfo(
+		retryDeadLettersHandler,
+		newRetryDeadLettersArgs,
+		newRetryDeadLettersResult,
+		false,
+		kitex.WithStreamingMode(kitex.StreamingUnary),
+	),
 }
 
 var (
@@ -199,6 +220,339 @@ func (p *PublishResult) GetResult() interface{} {
 	return p.Success
 }
 
+func followHandler(ctx context.Context, handler interface{}, arg, result interface{}) error {
+	switch s := arg.(type) {
+	case *streaming.Args:
+		st := s.Stream
+		req := new(tier.FollowRequest)
+		if err := st.RecvMsg(req); err != nil {
+			return err
+		}
+		resp, err := handler.(tier.Queue).Follow(ctx, req)
+		if err != nil {
+			return err
+		}
+		return st.SendMsg(resp)
+	case *FollowArgs:
+		success, err := handler.(tier.Queue).Follow(ctx, s.Req)
+		if err != nil {
+			return err
+		}
+		realResult := result.(*FollowResult)
+		realResult.Success = success
+		return nil
+	default:
+		return errInvalidMessageType
+	}
+}
+func newFollowArgs() interface{} {
+	return &FollowArgs{}
+}
+
+func newFollowResult() interface{} {
+	return &FollowResult{}
+}
+
+type FollowArgs struct {
+	Req *tier.FollowRequest
+}
+
+func (p *FollowArgs) Marshal(out []byte) ([]byte, error) {
+	if !p.IsSetReq() {
+		return out, nil
+	}
+	return proto.Marshal(p.Req)
+}
+
+func (p *FollowArgs) Unmarshal(in []byte) error {
+	msg := new(tier.FollowRequest)
+	if err := proto.Unmarshal(in, msg); err != nil {
+		return err
+	}
+	p.Req = msg
+	return nil
+}
+
+var FollowArgs_Req_DEFAULT *tier.FollowRequest
+
+func (p *FollowArgs) GetReq() *tier.FollowRequest {
+	if !p.IsSetReq() {
+		return FollowArgs_Req_DEFAULT
+	}
+	return p.Req
+}
+
+func (p *FollowArgs) IsSetReq() bool {
+	return p.Req != nil
+}
+
+func (p *FollowArgs) GetFirstArgument() interface{} {
+	return p.Req
+}
+
+type FollowResult struct {
+	Success *tier.FollowReply
+}
+
+var FollowResult_Success_DEFAULT *tier.FollowReply
+
+func (p *FollowResult) Marshal(out []byte) ([]byte, error) {
+	if !p.IsSetSuccess() {
+		return out, nil
+	}
+	return proto.Marshal(p.Success)
+}
+
+func (p *FollowResult) Unmarshal(in []byte) error {
+	msg := new(tier.FollowReply)
+	if err := proto.Unmarshal(in, msg); err != nil {
+		return err
+	}
+	p.Success = msg
+	return nil
+}
+
+func (p *FollowResult) GetSuccess() *tier.FollowReply {
+	if !p.IsSetSuccess() {
+		return FollowResult_Success_DEFAULT
+	}
+	return p.Success
+}
+
+func (p *FollowResult) SetSuccess(x interface{}) {
+	p.Success = x.(*tier.FollowReply)
+}
+
+func (p *FollowResult) IsSetSuccess() bool {
+	return p.Success != nil
+}
+
+func (p *FollowResult) GetResult() interface{} {
+	return p.Success
+}
+
+func deadLettersHandler(ctx context.Context, handler interface{}, arg, result interface{}) error {
+	switch s := arg.(type) {
+	case *streaming.Args:
+		st := s.Stream
+		req := new(tier.DeadLettersRequest)
+		if err := st.RecvMsg(req); err != nil {
+			return err
+		}
+		resp, err := handler.(tier.Queue).DeadLetters(ctx, req)
+		if err != nil {
+			return err
+		}
+		return st.SendMsg(resp)
+	case *DeadLettersArgs:
+		success, err := handler.(tier.Queue).DeadLetters(ctx, s.Req)
+		if err != nil {
+			return err
+		}
+		realResult := result.(*DeadLettersResult)
+		realResult.Success = success
+		return nil
+	default:
+		return errInvalidMessageType
+	}
+}
+func newDeadLettersArgs() interface{} {
+	return &DeadLettersArgs{}
+}
+
+func newDeadLettersResult() interface{} {
+	return &DeadLettersResult{}
+}
+
+type DeadLettersArgs struct {
+	Req *tier.DeadLettersRequest
+}
+
+func (p *DeadLettersArgs) Marshal(out []byte) ([]byte, error) {
+	if !p.IsSetReq() {
+		return out, nil
+	}
+	return proto.Marshal(p.Req)
+}
+
+func (p *DeadLettersArgs) Unmarshal(in []byte) error {
+	msg := new(tier.DeadLettersRequest)
+	if err := proto.Unmarshal(in, msg); err != nil {
+		return err
+	}
+	p.Req = msg
+	return nil
+}
+
+var DeadLettersArgs_Req_DEFAULT *tier.DeadLettersRequest
+
+func (p *DeadLettersArgs) GetReq() *tier.DeadLettersRequest {
+	if !p.IsSetReq() {
+		return DeadLettersArgs_Req_DEFAULT
+	}
+	return p.Req
+}
+
+func (p *DeadLettersArgs) IsSetReq() bool {
+	return p.Req != nil
+}
+
+func (p *DeadLettersArgs) GetFirstArgument() interface{} {
+	return p.Req
+}
+
+type DeadLettersResult struct {
+	Success *tier.DeadLettersReply
+}
+
+var DeadLettersResult_Success_DEFAULT *tier.DeadLettersReply
+
+func (p *DeadLettersResult) Marshal(out []byte) ([]byte, error) {
+	if !p.IsSetSuccess() {
+		return out, nil
+	}
+	return proto.Marshal(p.Success)
+}
+
+func (p *DeadLettersResult) Unmarshal(in []byte) error {
+	msg := new(tier.DeadLettersReply)
+	if err := proto.Unmarshal(in, msg); err != nil {
+		return err
+	}
+	p.Success = msg
+	return nil
+}
+
+func (p *DeadLettersResult) GetSuccess() *tier.DeadLettersReply {
+	if !p.IsSetSuccess() {
+		return DeadLettersResult_Success_DEFAULT
+	}
+	return p.Success
+}
+
+func (p *DeadLettersResult) SetSuccess(x interface{}) {
+	p.Success = x.(*tier.DeadLettersReply)
+}
+
+func (p *DeadLettersResult) IsSetSuccess() bool {
+	return p.Success != nil
+}
+
+func (p *DeadLettersResult) GetResult() interface{} {
+	return p.Success
+}
+
+func retryDeadLettersHandler(ctx context.Context, handler interface{}, arg, result interface{}) error {
+	switch s := arg.(type) {
+	case *streaming.Args:
+		st := s.Stream
+		req := new(tier.RetryDeadLettersRequest)
+		if err := st.RecvMsg(req); err != nil {
+			return err
+		}
+		resp, err := handler.(tier.Queue).RetryDeadLetters(ctx, req)
+		if err != nil {
+			return err
+		}
+		return st.SendMsg(resp)
+	case *RetryDeadLettersArgs:
+		success, err := handler.(tier.Queue).RetryDeadLetters(ctx, s.Req)
+		if err != nil {
+			return err
+		}
+		realResult := result.(*RetryDeadLettersResult)
+		realResult.Success = success
+		return nil
+	default:
+		return errInvalidMessageType
+	}
+}
+func newRetryDeadLettersArgs() interface{} {
+	return &RetryDeadLettersArgs{}
+}
+
+func newRetryDeadLettersResult() interface{} {
+	return &RetryDeadLettersResult{}
+}
+
+type RetryDeadLettersArgs struct {
+	Req *tier.RetryDeadLettersRequest
+}
+
+func (p *RetryDeadLettersArgs) Marshal(out []byte) ([]byte, error) {
+	if !p.IsSetReq() {
+		return out, nil
+	}
+	return proto.Marshal(p.Req)
+}
+
+func (p *RetryDeadLettersArgs) Unmarshal(in []byte) error {
+	msg := new(tier.RetryDeadLettersRequest)
+	if err := proto.Unmarshal(in, msg); err != nil {
+		return err
+	}
+	p.Req = msg
+	return nil
+}
+
+var RetryDeadLettersArgs_Req_DEFAULT *tier.RetryDeadLettersRequest
+
+func (p *RetryDeadLettersArgs) GetReq() *tier.RetryDeadLettersRequest {
+	if !p.IsSetReq() {
+		return RetryDeadLettersArgs_Req_DEFAULT
+	}
+	return p.Req
+}
+
+func (p *RetryDeadLettersArgs) IsSetReq() bool {
+	return p.Req != nil
+}
+
+func (p *RetryDeadLettersArgs) GetFirstArgument() interface{} {
+	return p.Req
+}
+
+type RetryDeadLettersResult struct {
+	Success *tier.RetryDeadLettersReply
+}
+
+var RetryDeadLettersResult_Success_DEFAULT *tier.RetryDeadLettersReply
+
+func (p *RetryDeadLettersResult) Marshal(out []byte) ([]byte, error) {
+	if !p.IsSetSuccess() {
+		return out, nil
+	}
+	return proto.Marshal(p.Success)
+}
+
+func (p *RetryDeadLettersResult) Unmarshal(in []byte) error {
+	msg := new(tier.RetryDeadLettersReply)
+	if err := proto.Unmarshal(in, msg); err != nil {
+		return err
+	}
+	p.Success = msg
+	return nil
+}
+
+func (p *RetryDeadLettersResult) GetSuccess() *tier.RetryDeadLettersReply {
+	if !p.IsSetSuccess() {
+		return RetryDeadLettersResult_Success_DEFAULT
+	}
+	return p.Success
+}
+
+func (p *RetryDeadLettersResult) SetSuccess(x interface{}) {
+	p.Success = x.(*tier.RetryDeadLettersReply)
+}
+
+func (p *RetryDeadLettersResult) IsSetSuccess() bool {
+	return p.Success != nil
+}
+
+func (p *RetryDeadLettersResult) GetResult() interface{} {
+	return p.Success
+}
+
 type kClient struct {
 	c client.Client
 }
@@ -214,6 +568,36 @@ func (p *kClient) Publish(ctx context.Context, Req *tier.PublishBatch) (r *tier.
 	_args.Req = Req
 	var _result PublishResult
 	if err = p.c.Call(ctx, "Publish", &_args, &_result); err != nil {
+		return
+	}
+	return _result.GetSuccess(), nil
+}
+
+func (p *kClient) Follow(ctx context.Context, Req *tier.FollowRequest) (r *tier.FollowReply, err error) {
+	var _args FollowArgs
+	_args.Req = Req
+	var _result FollowResult
+	if err = p.c.Call(ctx, "Follow", &_args, &_result); err != nil {
+		return
+	}
+	return _result.GetSuccess(), nil
+}
+
+func (p *kClient) DeadLetters(ctx context.Context, Req *tier.DeadLettersRequest) (r *tier.DeadLettersReply, err error) {
+	var _args DeadLettersArgs
+	_args.Req = Req
+	var _result DeadLettersResult
+	if err = p.c.Call(ctx, "DeadLetters", &_args, &_result); err != nil {
+		return
+	}
+	return _result.GetSuccess(), nil
+}
+
+func (p *kClient) RetryDeadLetters(ctx context.Context, Req *tier.RetryDeadLettersRequest) (r *tier.RetryDeadLettersReply, err error) {
+	var _args RetryDeadLettersArgs
+	_args.Req = Req
+	var _result RetryDeadLettersResult
+	if err = p.c.Call(ctx, "RetryDeadLetters", &_args, &_result); err != nil {
 		return
 	}
 	return _result.GetSuccess(), nil

@@ -5,8 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
-	"hongyan/internal/mq"
 	"hongyan/internal/mq/internal/engine"
 )
 
@@ -14,9 +14,13 @@ import (
 //
 //	f                     -> format, one byte
 //	t topic               -> next number, kept when the log is empty
-//	l topic 0 n           -> key length, key, payload
+//	l topic 0 n           -> an entry: key length, key, payload
 //	s topic 0 group       -> where a group stands
-//	d topic 0 group 0 n   -> attempts, key length, key, payload
+//	d topic 0 group 0 n   -> 0, attempts, Unix milliseconds, error length, error, entry;
+//	                         before format 2: attempts, entry
+//
+// The key length of an entry for one group only has forOne set, and the name's length, the
+// name follow it.
 const (
 	tableFormat = 'f'
 	tableTopic  = 't'
@@ -26,7 +30,10 @@ const (
 )
 
 // format of the directory; one with a higher number is refused.
-const format = 1
+const format = 2
+
+// forOne marks the key length of an entry that only one group handles; above mq.MaxKey.
+const forOne = 1 << 16
 
 var errCorrupt = errors.New("row is corrupt")
 
@@ -73,29 +80,56 @@ func splitState(key []byte) (topic, group string, err error) {
 	return string(t), string(g), nil
 }
 
-func appendEntry(b []byte, key string, payload []byte) []byte {
-	b = binary.AppendUvarint(b, uint64(len(key)))
-	b = append(b, key...)
-	return append(b, payload...)
+func appendEntry(b []byte, e engine.Entry) []byte {
+	if e.Group == "" {
+		b = binary.AppendUvarint(b, uint64(len(e.Key)))
+	} else {
+		b = binary.AppendUvarint(b, uint64(len(e.Key))|forOne)
+		b = binary.AppendUvarint(b, uint64(len(e.Group)))
+		b = append(b, e.Group...)
+	}
+	b = append(b, e.Key...)
+	return append(b, e.Payload...)
 }
 
 // decodeEntry returns copies.
-func decodeEntry(b []byte) (key string, payload []byte, err error) {
-	n, size := binary.Uvarint(b)
-	if size <= 0 || n > uint64(len(b)-size) {
-		return "", nil, fmt.Errorf("message: %w", errCorrupt)
+func decodeEntry(b []byte) (e engine.Entry, err error) {
+	r := reader{b: b}
+	n := r.uvarint()
+	if n&forOne != 0 {
+		e.Group = string(r.bytes(r.uvarint()))
 	}
-	b = b[size:]
-	return string(b[:n]), bytes.Clone(b[n:]), nil
+	e.Key = string(r.bytes(n &^ forOne))
+	if r.bad {
+		return engine.Entry{}, fmt.Errorf("message: %w", errCorrupt)
+	}
+	e.Payload = bytes.Clone(r.b)
+	return e, nil
 }
 
-func decodeDead(b []byte) (mq.Message, error) {
-	attempts, size := binary.Uvarint(b)
-	if size <= 0 {
-		return mq.Message{}, fmt.Errorf("dead letter: %w", errCorrupt)
+func appendLetter(b []byte, l engine.Letter) []byte {
+	b = append(b, 0)
+	b = binary.AppendUvarint(b, uint64(l.Attempts))
+	b = binary.AppendVarint(b, l.At.UnixMilli())
+	b = binary.AppendUvarint(b, uint64(len(l.Error)))
+	b = append(b, l.Error...)
+	l.Group = ""
+	return appendEntry(b, l.Entry)
+}
+
+func decodeLetter(b []byte) (l engine.Letter, err error) {
+	r := reader{b: b}
+	l.Attempts = int(r.uvarint() & 0xffff)
+	if l.Attempts == 0 { // format 2
+		l.Attempts = int(r.uvarint() & 0xffff)
+		l.At = time.UnixMilli(r.varint())
+		l.Error = string(r.bytes(r.uvarint()))
 	}
-	key, payload, err := decodeEntry(b[size:])
-	return mq.Message{Key: key, Payload: payload, Attempt: int(attempts & 0xffff)}, err
+	if r.bad {
+		return engine.Letter{}, fmt.Errorf("dead letter: %w", errCorrupt)
+	}
+	l.Entry, err = decodeEntry(r.b)
+	return l, err
 }
 
 // appendState encodes next, the number of pending messages, and for each the distance from
@@ -162,4 +196,15 @@ func (r *reader) took(n int, v uint64) uint64 {
 	}
 	r.b = r.b[n:]
 	return v
+}
+
+// bytes aliases the next n.
+func (r *reader) bytes(n uint64) []byte {
+	if n > uint64(len(r.b)) {
+		r.bad, r.b = true, nil
+		return nil
+	}
+	out := r.b[:n]
+	r.b = r.b[n:]
+	return out
 }

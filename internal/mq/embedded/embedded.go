@@ -34,7 +34,7 @@ var (
 func Open(dir string, opt Options) (mq.Queue, error) { return openFS(dir, vfs.Default, opt) }
 
 func openFS(dir string, fs vfs.FS, opt Options) (mq.Queue, error) {
-	l, err := openLog(dir, fs, opt.Log)
+	l, err := openLog(dir, fs, opt)
 	if err != nil {
 		return nil, err
 	}
@@ -43,18 +43,20 @@ func openFS(dir string, fs vfs.FS, opt Options) (mq.Queue, error) {
 
 // log implements engine.Log.
 type log struct {
-	db   *pebble.DB
-	slog *slog.Logger
+	db      *pebble.DB
+	slog    *slog.Logger
+	maxDead int
+
+	burying sync.Mutex     // one at a time: groups share the counts
+	dead    map[string]int // how many dead letters a prefix holds, once counted
 
 	mu     sync.Mutex
 	broken error // why; nil = works
 }
 
-func openLog(dir string, fs vfs.FS, out *slog.Logger) (*log, error) {
-	if out == nil {
-		out = slog.New(slog.DiscardHandler)
-	}
-	l := &log{slog: out}
+func openLog(dir string, fs vfs.FS, opt Options) (*log, error) {
+	opt = opt.WithDefaults()
+	l := &log{slog: opt.Log, maxDead: opt.MaxDead, dead: map[string]int{}}
 	cache := pebble.NewCache(8 << 20)
 	defer cache.Unref()
 	db, err := pebble.Open(dir, &pebble.Options{
@@ -89,6 +91,9 @@ func (l *log) checkFormat() error {
 	defer closer.Close()
 	if len(val) != 1 || val[0] > format {
 		return fmt.Errorf("format %d, this program knows up to %d", val, format)
+	}
+	if val[0] < format {
+		return l.db.Set([]byte{tableFormat}, []byte{format}, pebble.Sync)
 	}
 	return nil
 }
@@ -145,7 +150,7 @@ func (l *log) Append(entries []engine.Entry) error {
 	next := map[string]uint64{}
 	var val []byte
 	for _, e := range entries {
-		val = appendEntry(val[:0], e.Key, e.Payload)
+		val = appendEntry(val[:0], e)
 		if err := b.Set(logKey(e.Topic, e.N), val, nil); err != nil {
 			return err
 		}
@@ -168,11 +173,12 @@ func (l *log) Read(topic string, from uint64, limit int) ([]engine.Entry, error)
 		if err != nil {
 			return err
 		}
-		key, payload, err := decodeEntry(val)
+		e, err := decodeEntry(val)
 		if err != nil {
 			return fmt.Errorf("%s/%d: %w", topic, n, err)
 		}
-		entries = append(entries, engine.Entry{Topic: topic, N: n, Key: key, Payload: payload})
+		e.Topic, e.N = topic, n
+		entries = append(entries, e)
 		return nil
 	})
 	return entries, err
@@ -195,30 +201,71 @@ func (l *log) Save(topic, group string, s engine.State, keep uint64) error {
 }
 
 // Bury implements engine.Log.
-func (l *log) Bury(group string, e engine.Entry, attempts int) error {
+func (l *log) Bury(group string, letter engine.Letter) (forgotten int, err error) {
+	l.burying.Lock()
+	defer l.burying.Unlock()
+	prefix := deadPrefix(letter.Topic, group)
+	held, err := l.countDead(prefix)
+	if err != nil {
+		return 0, err
+	}
 	b := l.db.NewBatch()
 	defer b.Close()
-	val := appendEntry(binary.AppendUvarint(nil, uint64(attempts)), e.Key, e.Payload)
-	if err := b.Set(deadKey(e.Topic, group, e.N), val, nil); err != nil {
-		return err
+	if err := b.Set(deadKey(letter.Topic, group, letter.N), appendLetter(nil, letter), nil); err != nil {
+		return 0, err
 	}
-	return l.commit(b, pebble.NoSync)
+	if forgotten = max(0, held+1-l.maxDead); forgotten > 0 {
+		err := l.each(prefix, after(prefix), forgotten, func(key, _ []byte) error { return b.Delete(key, nil) })
+		if err != nil {
+			return 0, err
+		}
+	}
+	if err := l.commit(b, pebble.NoSync); err != nil {
+		return 0, err
+	}
+	l.dead[string(prefix)] = held + 1 - forgotten
+	return forgotten, nil
+}
+
+// countDead tells how many dead letters a prefix holds: counted once, then known. A letter
+// that is buried again after a crash counts twice; the next start counts anew.
+func (l *log) countDead(prefix []byte) (int, error) {
+	held, known := l.dead[string(prefix)]
+	if known {
+		return held, nil
+	}
+	err := l.each(prefix, after(prefix), 0, func(_, _ []byte) error { held++; return nil })
+	return held, err
 }
 
 // Dead implements engine.Log.
-func (l *log) Dead(topic, group string, limit int) ([]mq.Message, error) {
+func (l *log) Dead(topic, group string, from uint64, limit int) ([]engine.Letter, error) {
 	prefix := deadPrefix(topic, group)
-	var dead []mq.Message
-	err := l.each(prefix, after(prefix), limit, func(_, val []byte) error {
-		m, err := decodeDead(val)
-		m.Topic = topic
-		dead = append(dead, m)
+	var dead []engine.Letter
+	err := l.each(deadKey(topic, group, from), after(prefix), limit, func(key, val []byte) error {
+		n, err := number(key, prefix)
+		if err != nil {
+			return err
+		}
+		letter, err := decodeLetter(val)
+		letter.Topic, letter.N = topic, n
+		dead = append(dead, letter)
 		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("dead letters of %s for %s: %w", topic, group, err)
+	return dead, err
+}
+
+// Unbury implements engine.Log.
+func (l *log) Unbury(topic, group string, n uint64) error {
+	l.burying.Lock()
+	defer l.burying.Unlock()
+	b := l.db.NewBatch()
+	defer b.Close()
+	if err := b.Delete(deadKey(topic, group, n), nil); err != nil {
+		return err
 	}
-	return dead, nil
+	delete(l.dead, string(deadPrefix(topic, group))) // counted anew when it matters
+	return l.commit(b, pebble.NoSync)
 }
 
 // Close implements engine.Log.

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -211,7 +212,7 @@ func TestNumbersGoOnAfterTheLogIsEmpty(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l, err := openLog("queue", fs, nil)
+	l, err := openLog("queue", fs, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,20 +286,62 @@ func FuzzDecodeState(f *testing.F) {
 }
 
 func FuzzDecodeRows(f *testing.F) {
-	f.Add(appendEntry(nil, "key", []byte("payload")))
+	entry := engine.Entry{Key: "key", Payload: []byte("payload")}
+	f.Add(appendEntry(nil, entry))
+	f.Add(appendLetter(nil, engine.Letter{Entry: entry, Attempts: 3, At: time.UnixMilli(7), Error: "why"}))
+	entry.Group = "g"
+	f.Add(appendEntry(nil, entry))
 	f.Add([]byte{255, 255, 255, 255, 255, 255, 255, 255, 255, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if key, payload, err := decodeEntry(b); err == nil {
-			if k, p, err := decodeEntry(appendEntry(nil, key, payload)); err != nil || k != key || string(p) != string(payload) {
-				t.Fatalf("%q, %q came back as %q, %q, %v", key, payload, k, p, err)
+		if e, err := decodeEntry(b); err == nil && len(e.Key) < forOne {
+			if again, err := decodeEntry(appendEntry(nil, e)); err != nil || again.Key != e.Key || again.Group != e.Group || !bytes.Equal(again.Payload, e.Payload) {
+				t.Fatalf("%+v came back as %+v, %v", e, again, err)
 			}
 		}
-		_, _ = decodeDead(b)
+		_, _ = decodeLetter(b)
 		if len(b) > 0 {
 			_, _, _ = splitState(b)
 		}
 		_, _ = number(b, logPrefix("t"))
 	})
+}
+
+// Dead letters of before format 2 can still be read.
+func TestOldDeadLetters(t *testing.T) {
+	old := appendEntry([]byte{16}, engine.Entry{Key: "k", Payload: []byte("p")})
+	l, err := decodeLetter(old)
+	if err != nil || l.Attempts != 16 || l.Key != "k" || string(l.Payload) != "p" || !l.At.IsZero() {
+		t.Errorf("%+v, %v", l, err)
+	}
+}
+
+// The newest dead letters are kept, across a restart too.
+func TestDeadLettersAreBounded(t *testing.T) {
+	fs := vfs.NewMem()
+	for round := range 2 {
+		q := openMem(t, fs, Options{MaxDead: 10})
+		reject := func(context.Context, mq.Message) error { return fmt.Errorf("no: %w", mq.ErrReject) }
+		if err := q.Subscribe(t.Context(), "t", "g", reject); err != nil {
+			t.Fatal(err)
+		}
+		publish(t, q, round*15, (round+1)*15)
+		var dead []mq.DeadLetter
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+			var err error
+			if dead, err = q.Dead(t.Context(), "t", "g", 100); err != nil {
+				t.Fatal(err)
+			}
+			if len(dead) > 10 || time.Now().After(deadline) {
+				t.Fatalf("%d dead letters, the last %+v", len(dead), dead[len(dead)-1])
+			}
+			if len(dead) == 10 && dead[9].ID == fmt.Sprint((round+1)*15) && dead[0].ID == fmt.Sprint((round+1)*15-9) {
+				break
+			}
+		}
+		if err := q.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func BenchmarkPublish(b *testing.B) {

@@ -14,25 +14,22 @@ import (
 type Options = engine.Options
 
 // Open returns an empty queue.
-func Open(opt Options) (mq.Queue, error) { return engine.Open(newLog(), opt) }
+func Open(opt Options) (mq.Queue, error) { return engine.Open(newLog(opt.WithDefaults().MaxDead), opt) }
 
 // log implements engine.Log.
 type log struct {
+	maxDead int
+
 	mu     sync.Mutex
 	topics map[string]*topic
 }
 
 type topic struct {
-	entries []engine.Entry      // dense, ascending
-	dead    map[string][]letter // by group, ascending n
+	entries []engine.Entry             // dense, ascending
+	dead    map[string][]engine.Letter // by group, ascending n
 }
 
-type letter struct {
-	n uint64
-	mq.Message
-}
-
-func newLog() *log { return &log{topics: map[string]*topic{}} }
+func newLog(maxDead int) *log { return &log{maxDead: maxDead, topics: map[string]*topic{}} }
 
 func (l *log) Topics() (map[string]engine.Topic, error) { return nil, nil }
 
@@ -74,27 +71,33 @@ func (l *log) Save(name, _ string, _ engine.State, keep uint64) error {
 	return nil
 }
 
-func (l *log) Bury(group string, e engine.Entry, attempts int) error {
+func (l *log) Bury(group string, letter engine.Letter) (forgotten int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	t := l.topicLocked(e.Topic)
-	dead := t.dead[group]
-	at, _ := slices.BinarySearchFunc(dead, e.N, func(l letter, n uint64) int { return cmp.Compare(l.n, n) })
-	t.dead[group] = slices.Insert(dead, at, letter{e.N, mq.Message{Topic: e.Topic, Key: e.Key, Payload: e.Payload, Attempt: attempts}})
-	return nil
+	t := l.topicLocked(letter.Topic)
+	at, _ := slices.BinarySearchFunc(t.dead[group], letter.N, byNumber)
+	dead := slices.Insert(t.dead[group], at, letter)
+	forgotten = max(0, len(dead)-l.maxDead)
+	t.dead[group] = slices.Delete(dead, 0, forgotten)
+	return forgotten, nil
 }
 
-func (l *log) Dead(name, group string, limit int) ([]mq.Message, error) {
+func byNumber(l engine.Letter, n uint64) int { return cmp.Compare(l.N, n) }
+
+func (l *log) Dead(name, group string, from uint64, limit int) ([]engine.Letter, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var dead []mq.Message
-	for _, letter := range l.topicLocked(name).dead[group] {
-		if len(dead) == limit {
-			break
-		}
-		dead = append(dead, letter.Message)
-	}
-	return dead, nil
+	dead := l.topicLocked(name).dead[group]
+	at, _ := slices.BinarySearchFunc(dead, from, byNumber)
+	return slices.Clone(dead[at:min(len(dead), at+limit)]), nil
+}
+
+func (l *log) Unbury(name, group string, n uint64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.topicLocked(name)
+	t.dead[group] = slices.DeleteFunc(t.dead[group], func(l engine.Letter) bool { return l.N == n })
+	return nil
 }
 
 func (l *log) Close() error { return nil }
@@ -102,7 +105,7 @@ func (l *log) Close() error { return nil }
 func (l *log) topicLocked(name string) *topic {
 	t, ok := l.topics[name]
 	if !ok {
-		t = &topic{dead: map[string][]letter{}}
+		t = &topic{dead: map[string][]engine.Letter{}}
 		l.topics[name] = t
 	}
 	return t

@@ -106,7 +106,7 @@ func TestWindowBoundsWhatFails(t *testing.T) {
 
 func TestHandledMessagesTakeNoMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLog()
+		l := newLog(1)
 		q, err := engine.Open(l, Options{})
 		if err != nil {
 			t.Fatal(err)

@@ -23,6 +23,7 @@ import (
 
 // site is one process that hosts a queue: it can be unreachable, or lose its answers.
 type site struct {
+	tier.Queue
 	host  *Host
 	queue mq.Queue
 

@@ -6,7 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"sync"
 
 	"hongyan/idl/code"
 	"hongyan/idl/tier"
@@ -15,19 +15,28 @@ import (
 )
 
 // ErrPublishOnly: messages are handled where the queue is hosted.
-var ErrPublishOnly = errors.New("this process only publishes; the queue's host subscribes")
+var ErrPublishOnly = errors.New("this process only publishes and listens; the queue's host subscribes")
 
 var (
 	_ tier.Queue = (*Host)(nil)
 	_ mq.Queue   = (*Publisher)(nil)
 )
 
-// Publisher implements mq.Queue for publishing only.
-type Publisher struct{ hosts *route.Pool[tier.Queue] }
+// Publisher implements mq.Queue for publishing and for listening to broadcasts.
+type Publisher struct {
+	hosts *route.Pool[tier.Queue]
+
+	mu        sync.Mutex
+	closed    bool
+	closing   chan struct{} // closed by Close
+	listeners sync.WaitGroup
+}
 
 // NewPublisher returns a queue that publishes to the processes which host it. Its owner
 // runs the pool.
-func NewPublisher(hosts *route.Pool[tier.Queue]) *Publisher { return &Publisher{hosts} }
+func NewPublisher(hosts *route.Pool[tier.Queue]) *Publisher {
+	return &Publisher{hosts: hosts, closing: make(chan struct{})}
+}
 
 // Publish implements mq.Queue. Messages of one key go to one host. With several hosts some
 // may be stored when another fails; repeating all of them is harmless.
@@ -75,34 +84,23 @@ func (p *Publisher) Subscribe(context.Context, string, string, mq.Handler) error
 }
 
 // Dead implements mq.Queue: it is refused.
-func (p *Publisher) Dead(context.Context, string, string, int) ([]mq.Message, error) {
+func (p *Publisher) Dead(context.Context, string, string, int) ([]mq.DeadLetter, error) {
 	return nil, ErrPublishOnly
 }
 
-// Close implements mq.Queue. The pool is its owner's.
-func (p *Publisher) Close() error { return nil }
+// Retry implements mq.Queue: it is refused.
+func (p *Publisher) Retry(context.Context, string, string, ...string) (int, error) {
+	return 0, ErrPublishOnly
+}
 
-// Host implements tier.Queue in the process that has the queue.
-type Host struct{ queue mq.Queue }
-
-// NewHost serves a queue to other processes.
-func NewHost(queue mq.Queue) *Host { return &Host{queue} }
-
-// Publish implements tier.Queue. Messages that can never be stored are BadRequest.
-func (h *Host) Publish(ctx context.Context, req *tier.PublishBatch) (*tier.Accepted, error) {
-	msgs := make([]mq.Message, len(req.Items))
-	for i, it := range req.Items {
-		msgs[i] = mq.Message{Topic: strings.Clone(it.Topic), Key: strings.Clone(it.Key), Payload: it.Payload}
-		if err := mq.Check(msgs[i]); err != nil {
-			return nil, code.Errorf(code.BadRequest, "item %d: %w", i, err)
-		}
+// Close implements mq.Queue: it waits for the listeners. The pool is its owner's.
+func (p *Publisher) Close() error {
+	p.mu.Lock()
+	if !p.closed {
+		p.closed = true
+		close(p.closing)
 	}
-	err := h.queue.Publish(ctx, msgs...)
-	if errors.Is(err, mq.ErrClosed) {
-		return nil, code.Errorf(code.Unavailable, "the queue is stopping")
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &tier.Accepted{}, nil
+	p.mu.Unlock()
+	p.listeners.Wait()
+	return nil
 }

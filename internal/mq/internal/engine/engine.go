@@ -30,6 +30,15 @@ type Entry struct {
 	N       uint64 // dense within the topic, from 1
 	Key     string
 	Payload []byte
+	Group   string // the only one that handles it; empty = every group
+}
+
+// Letter is a dead letter of a group.
+type Letter struct {
+	Entry
+	Attempts int
+	At       time.Time
+	Error    string
 }
 
 // State says where a group stands: everything below Next is finished, but for Pending.
@@ -62,9 +71,13 @@ type Log interface {
 	// Save records the state of a group, durably or a little later, and drops the entries of
 	// the topic below keep (0 = none).
 	Save(topic, group string, s State, keep uint64) error
-	// Bury adds a dead letter, not later than a Save that follows it.
-	Bury(group string, e Entry, attempts int) error
-	Dead(topic, group string, limit int) ([]mq.Message, error)
+	// Bury adds a dead letter, not later than a Save that follows it, and forgets the oldest
+	// of its group beyond Options.MaxDead; it returns how many.
+	Bury(group string, l Letter) (forgotten int, err error)
+	// Dead returns at most limit dead letters from a number on, ascending.
+	Dead(topic, group string, from uint64, limit int) ([]Letter, error)
+	// Unbury forgets a dead letter.
+	Unbury(topic, group string, n uint64) error
 	Close() error
 }
 
@@ -81,6 +94,9 @@ type Options struct {
 	MaxBackoff time.Duration `koanf:"max_backoff"`
 	// SaveEvery is how long the state of a group may stay unsaved. Default 200 ms.
 	SaveEvery time.Duration `koanf:"save_every"`
+	// MaxDead is how many dead letters of a topic and group are kept, the newest. Default
+	// 100,000.
+	MaxDead int `koanf:"max_dead"`
 
 	Log     *slog.Logger          `koanf:"-"` // default: none
 	Metrics prometheus.Registerer `koanf:"-"` // default: none
@@ -89,12 +105,14 @@ type Options struct {
 // maxPublishes bounds the publishes of one commit.
 const maxPublishes = 512
 
-func (o Options) withDefaults() Options {
+// WithDefaults fills the zero fields.
+func (o Options) WithDefaults() Options {
 	o.Parallel = cmp.Or(max(o.Parallel, 0), 32)
 	o.Window = cmp.Or(max(o.Window, 0), 4096)
 	o.MinBackoff = cmp.Or(max(o.MinBackoff, 0), time.Second)
 	o.MaxBackoff = max(o.MinBackoff, cmp.Or(max(o.MaxBackoff, 0), time.Minute))
 	o.SaveEvery = cmp.Or(max(o.SaveEvery, 0), 200*time.Millisecond)
+	o.MaxDead = cmp.Or(max(o.MaxDead, 0), 100_000)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -115,9 +133,10 @@ type Queue struct {
 	closing    chan struct{}      // closed by Close: groups start nothing more
 	closed     chan struct{}      // closed when Close is done
 
-	mu     sync.Mutex
-	ended  bool
-	topics map[string]*topic
+	mu        sync.Mutex
+	ended     bool
+	topics    map[string]*topic
+	listeners map[string][]*listener // of broadcasts
 }
 
 type topic struct {
@@ -127,13 +146,14 @@ type topic struct {
 
 // publish is one call of Publish on its way to the log.
 type publish struct {
-	msgs []mq.Message
-	done chan error // capacity 1: the committer never waits for the caller
+	msgs  []mq.Message
+	group string     // the only one that handles them; empty = every group
+	done  chan error // capacity 1: the committer never waits for the caller
 }
 
 // Open starts delivering from a log, which the queue owns from then on, also on error.
 func Open(log Log, opt Options) (*Queue, error) {
-	q := &Queue{log: log, opt: opt.withDefaults(), topics: map[string]*topic{}, closing: make(chan struct{}), closed: make(chan struct{})}
+	q := &Queue{log: log, opt: opt.WithDefaults(), topics: map[string]*topic{}, listeners: map[string][]*listener{}, closing: make(chan struct{}), closed: make(chan struct{})}
 	var err error
 	if q.metrics, err = newMetrics(opt.Metrics); err != nil {
 		return nil, errors.Join(err, log.Close())
@@ -173,7 +193,19 @@ func (q *Queue) Publish(ctx context.Context, msgs ...mq.Message) error {
 	if len(msgs) == 0 {
 		return nil
 	}
-	p := &publish{msgs: msgs, done: make(chan error, 1)}
+	work, broadcasts := split(msgs)
+	if err := q.store(ctx, &publish{msgs: work, done: make(chan error, 1)}); err != nil {
+		return err
+	}
+	q.broadcast(broadcasts)
+	return nil
+}
+
+// store waits until the committer has stored the messages.
+func (q *Queue) store(ctx context.Context, p *publish) error {
+	if len(p.msgs) == 0 {
+		return nil
+	}
 	q.commits.Add(p)
 	select {
 	case err := <-p.done:
@@ -205,7 +237,7 @@ func (q *Queue) commit(_ context.Context, waiting []*publish) {
 			if !ok {
 				n = q.nextOf(m.Topic)
 			}
-			entries = append(entries, Entry{m.Topic, n, m.Key, m.Payload})
+			entries = append(entries, Entry{m.Topic, n, m.Key, m.Payload, p.group})
 			next[m.Topic] = n + 1
 		}
 	}
@@ -253,11 +285,7 @@ func (q *Queue) topicLocked(name string) *topic {
 
 // Subscribe implements mq.Queue.
 func (q *Queue) Subscribe(ctx context.Context, topicName, groupName string, handler mq.Handler) error {
-	err := errors.Join(mq.CheckName("topic", topicName), mq.CheckName("group", groupName), ctx.Err())
-	if err == nil && handler == nil {
-		err = errors.New("no handler")
-	}
-	if err != nil {
+	if err := mq.CheckSubscribe(ctx, topicName, groupName, handler); err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}
 	q.mu.Lock()
@@ -287,21 +315,6 @@ func (q *Queue) committed(name string) uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.topics[name].next
-}
-
-// Dead implements mq.Queue.
-func (q *Queue) Dead(ctx context.Context, topicName, groupName string, limit int) ([]mq.Message, error) {
-	if err := errors.Join(mq.CheckName("topic", topicName), mq.CheckName("group", groupName), ctx.Err()); err != nil {
-		return nil, fmt.Errorf("dead letters: %w", err)
-	}
-	if !q.enter() { // holds Close back as a Publish does
-		return nil, fmt.Errorf("dead letters: %w", mq.ErrClosed)
-	}
-	defer q.publishing.Done()
-	if limit <= 0 {
-		return nil, nil
-	}
-	return q.log.Dead(topicName, groupName, limit)
 }
 
 // Close implements mq.Queue: what is being published is stored, what is being handled is

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -147,7 +148,9 @@ func (g *group) load() error {
 		g.mu.Lock()
 		g.next = end // where the log has nothing more, whatever was dropped
 		for _, e := range entries {
-			g.addLocked(&item{Entry: e}, time.Time{})
+			if e.Group == "" || e.Group == g.name {
+				g.addLocked(&item{Entry: e}, time.Time{})
+			}
 			g.next = e.N + 1
 		}
 		g.mu.Unlock()
@@ -214,7 +217,7 @@ func (g *group) handle(m *member, ln *lane, it *item) {
 	dead := err != nil && !ended && (it.attempt+1 >= mq.MaxAttempts || errors.Is(err, mq.ErrReject))
 	if dead {
 		g.q.opt.Log.Error("message is a dead letter", "topic", it.Topic, "group", g.name, "key", it.Key, "n", it.N, "attempts", it.attempt+1, "err", err)
-		if berr := g.q.log.Bury(g.name, it.Entry, it.attempt+1); berr != nil {
+		if berr := g.bury(it, err); berr != nil {
 			g.q.opt.Log.Error("dead letter not stored, the message stays", "topic", it.Topic, "group", g.name, "n", it.N, "err", berr)
 			dead = false
 		}
@@ -233,6 +236,18 @@ func (g *group) handle(m *member, ln *lane, it *item) {
 		g.failLocked(ln, it, err)
 	}
 	g.signal()
+}
+
+// maxError bounds what is kept of a dead letter's last error, in bytes.
+const maxError = 512
+
+func (g *group) bury(it *item, err error) error {
+	said := strings.ToValidUTF8(err.Error()[:min(len(err.Error()), maxError)], "")
+	forgotten, berr := g.q.log.Bury(g.name, Letter{it.Entry, it.attempt + 1, time.Now(), said})
+	if forgotten > 0 {
+		g.q.metrics.forgotten.WithLabelValues(g.topic, g.name).Add(float64(forgotten))
+	}
+	return berr
 }
 
 // call runs the handler; a panic is an error.
