@@ -24,7 +24,7 @@ func newStruct(msgType string) coder {
 		"Ping": &im.Ping{}, "Pong": &im.Pong{}, "Send": &im.Send{}, "SendAck": &im.SendAck{},
 		"Push": &im.Push{}, "PushAck": &im.PushAck{}, "Notice": &im.Notice{}, "Sync": &im.Sync{},
 		"SyncRsp": &im.SyncRsp{}, "History": &im.History{}, "HistoryRsp": &im.HistoryRsp{},
-		"Read": &im.Read{}, "ReadAck": &im.ReadAck{}, "Typing": &im.Typing{}, "Modify": &im.Modify{},
+		"Read": &im.Read{}, "ReadAck": &im.ReadAck{}, "Typing": &im.Typing{}, "Announcement": &im.Announcement{}, "Modify": &im.Modify{},
 		"Conversations": &im.Conversations{}, "ConversationsRsp": &im.ConversationsRsp{},
 		"Contacts": &im.Contacts{}, "ContactsRsp": &im.ContactsRsp{}, "Presence": &im.Presence{},
 		"PresenceRsp": &im.PresenceRsp{}, "Call": &im.Call{}, "CallRsp": &im.CallRsp{}, "Kick": &im.Kick{},
