@@ -40,12 +40,18 @@ type Role struct {
 	Epoch uint64
 }
 
-// Placed is implemented by a store over several databases. One commit never spans two.
+// Placed is implemented by a store over several databases. No commit spans two: one that
+// would is refused with a FenceError that names the buckets of the others.
 type Placed interface {
+	Store
+
 	// Databases is how many there are; they are numbered from 0. It never changes.
 	Databases() int
 	// Database is where a bucket is now, by the map of this moment: fences say who is right.
 	Database(bucket uint32) int
+	// Part is one of the databases. Its Commit refuses buckets that are elsewhere; finished
+	// ranges are for its own outbox rows. Its View shows its rows only, whatever the map says.
+	Part(database int) Store
 }
 
 // Replicated is implemented by a store that can read copies of its databases.

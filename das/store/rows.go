@@ -101,3 +101,41 @@ func (p Push) Clone() Push {
 	}
 	return p
 }
+
+// Clone returns a copy that shares no memory with b.
+func (b *Batch) Clone() *Batch {
+	c := *b
+	c.Buckets, c.Users = slices.Clone(b.Buckets), slices.Clone(b.Users)
+	for i := range c.Users {
+		c.Users[i].Key = c.Users[i].Key.Clone()
+	}
+	c.Convs = cloned(b.Convs, func(m ConvMove) ConvMove { return ConvMove{m.Key.Clone(), m.From, m.To.Clone()} })
+	c.Messages, c.Rewrites = cloned(b.Messages, (*Message).cloneWhole), cloned(b.Rewrites, (*Message).cloneWhole)
+	c.Members = cloned(b.Members, func(r MemberRow) MemberRow { return MemberRow{r.User.Clone(), r.Member.Clone()} })
+	c.FanOut, c.Deliver = cloned(b.FanOut, FanOutRow.Clone), cloned(b.Deliver, DeliverRow.Clone)
+	c.Sessions = cloned(b.Sessions, func(m SessionMove) SessionMove { return SessionMove{m.User.Clone(), m.From, m.To.Clone()} })
+	c.Pushes = cloned(b.Pushes, func(r PushRow) PushRow { return PushRow{r.User.Clone(), r.Push.Clone()} })
+	c.FanOutDone, c.DeliverDone = cloned(b.FanOutDone, RowRange.clone), cloned(b.DeliverDone, RowRange.clone)
+	c.Cursors = cloned(b.Cursors, func(r DeviceRow) DeviceRow { return DeviceRow{r.User.Clone(), r.Device.Clone()} })
+	c.Woken = cloned(b.Woken, func(m WokenMark) WokenMark { return WokenMark{m.User.Clone(), m.Version} })
+	return &c
+}
+
+func (m *Message) cloneWhole() *Message {
+	c := m.Clone()
+	c.MayRepeat = m.MayRepeat
+	return c
+}
+
+func (r RowRange) clone() RowRange { return RowRange{strings.Clone(r.Owner), r.From, r.To} }
+
+func cloned[T any](list []T, clone func(T) T) []T {
+	if list == nil {
+		return nil
+	}
+	out := make([]T, len(list))
+	for i, v := range list {
+		out[i] = clone(v)
+	}
+	return out
+}

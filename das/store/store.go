@@ -41,7 +41,8 @@ type Store interface {
 	// nothing was written and that another try may succeed.
 	Commit(ctx context.Context, b *Batch) error
 
-	// View gives reads one consistent snapshot. It must be closed.
+	// View gives reads one consistent snapshot; over several databases (Placed) one of each,
+	// taken at its first read. It must be closed.
 	View(ctx context.Context) (View, error)
 
 	// Now is the store's clock in Unix milliseconds: ages of outbox rows and sessions are
@@ -102,10 +103,6 @@ type View interface {
 // Batch is one group commit. Order within a slice does not matter unless said. A key
 // stands at most once in a slice; Cursors and Woken may repeat theirs.
 type Batch struct {
-	// Database is, of a store over several (Placed), the number + 1 of the one that the batch
-	// is for. 0 = that of its keys; then finished ranges are for all of them.
-	Database int
-
 	// Buckets must be open at these epochs, or the commit fails for them (R17).
 	Buckets []BucketFence
 

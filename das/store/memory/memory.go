@@ -29,6 +29,8 @@ type Options struct {
 	// AfterCommit may hide a commit: its error is returned although the batch is written, an
 	// unknown outcome. It may sleep; others see the rows meanwhile.
 	AfterCommit func(*store.Batch) error
+	// Barrier is called for every barrier and may refuse it, or sleep.
+	Barrier func() error
 }
 
 // Store implements store.Store in memory.
@@ -39,6 +41,7 @@ type Store struct {
 	closed  bool
 	commits uint64         // the number of the last commit
 	views   map[*view]bool // open
+	rep     replication
 
 	buckets *[store.Buckets]store.BucketState // replaced, never changed: views share it
 	convs   table[store.Key, convLog]
@@ -96,6 +99,9 @@ func (s *Store) commit(b *store.Batch) error {
 	if s.closed {
 		return store.ErrClosed
 	}
+	if s.rep.readOnly {
+		return errReadOnly
+	}
 	if fence := s.verifyLocked(b); !fence.Empty() {
 		return fence
 	}
@@ -103,7 +109,15 @@ func (s *Store) commit(b *store.Batch) error {
 		return err
 	}
 	s.applyLocked(b)
-	return nil
+	if s.rep.copy == nil {
+		return s.confirmedLocked()
+	}
+	b = b.Clone()
+	return s.replicateLocked(func(to *Store) {
+		to.mu.Lock()
+		defer to.mu.Unlock()
+		to.applyLocked(b)
+	})
 }
 
 // View implements store.Store.
@@ -128,19 +142,6 @@ func (s *Store) Now(context.Context) (int64, error) {
 
 // Exclusive implements store.Store.
 func (s *Store) Exclusive() bool { return s.opt.Exclusive }
-
-// SetBucket writes a bucket's row, as a promotion, a restore or a move does.
-func (s *Store) SetBucket(_ context.Context, id uint32, state store.BucketState) error {
-	if id >= store.Buckets {
-		return fmt.Errorf("%w: bucket %d", store.ErrInvalid, id)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	next := *s.buckets
-	next[id] = state
-	s.buckets = &next
-	return nil
-}
 
 // Close implements store.Store. It complains of views that nobody closed.
 func (s *Store) Close() error {

@@ -2,7 +2,6 @@ package memory
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"strings"
 
@@ -59,7 +58,7 @@ func (v *view) Message(conv store.Key, seq uint64) (*store.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	if seq == 0 || seq > uint64(len(log.entries)) {
+	if seq == 0 || seq > uint64(len(log.entries)) || log.entries[seq-1] == nil {
 		return nil, store.ErrNotFound
 	}
 	return log.entries[seq-1].Clone(), nil
@@ -93,7 +92,7 @@ func (v *view) entries(conv store.Key, limit int, match func(*store.Message) boo
 	}
 	var list []*store.Message
 	for _, m := range log.entries {
-		if match(m) && (limit <= 0 || len(list) < limit) {
+		if m != nil && match(m) && (limit <= 0 || len(list) < limit) {
 			list = append(list, m.Clone())
 		}
 	}
@@ -151,16 +150,12 @@ func (v *view) members(user store.Key, match func(*store.Member) bool) ([]store.
 
 func (v *view) Devices(user store.Key) ([]store.Device, error) {
 	u, err := v.user(user)
-	return slices.SortedFunc(maps.Values(u.devices), func(a, b store.Device) int {
-		return strings.Compare(a.ID, b.ID)
-	}), err
+	return u.deviceList(), err
 }
 
 func (v *view) Sessions(user store.Key) ([]store.Session, error) {
 	u, err := v.user(user)
-	return slices.SortedFunc(maps.Values(u.sessions), func(a, b store.Session) int {
-		return cmp.Or(strings.Compare(a.Class, b.Class), cmp.Compare(a.Slot, b.Slot))
-	}), err
+	return u.sessionList(), err
 }
 
 func (v *view) FanOutRows(after store.RowKey, before int64, limit int) ([]store.FanOutRow, error) {
