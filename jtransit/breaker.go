@@ -11,9 +11,8 @@ const window = 10
 // breaker refuses calls to a service that fails, so that its callers do not wait for it and
 // it is left alone. closed -> open for a while -> one probe -> closed, or open again.
 type breaker struct {
-	cfg BreakerConfig
-
 	mu      sync.Mutex
+	cfg     BreakerConfig
 	buckets [window]bucket // by second
 	until   time.Time      // not zero: open, and when the probe may go
 	probing bool
@@ -33,6 +32,13 @@ const (
 	worked
 	failed
 )
+
+// configure replaces the bounds; what has been counted stays.
+func (b *breaker) configure(cfg BreakerConfig) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.cfg = cfg
+}
 
 // admit lets a call through, or tells how long calls are refused.
 func (b *breaker) admit(now time.Time) (life uint64, wait time.Duration, ok bool) {

@@ -68,41 +68,15 @@ func (f *flaky) Call(context.Context, string, []byte) ([]byte, error) {
 	return []byte("ok"), nil
 }
 
+func (f *flaky) Close() {}
+
 func TestZZ11OnlyIdempotentCallsAreRepeated(t *testing.T) {
 	for _, c := range []struct{ retries, lose, calls int }{{0, 1, 1}, {1, 1, 2}, {2, 5, 3}} {
 		f := &flaky{lose: c.lose}
-		call := &call{cfg: CallConfig{Retries: c.retries}, method: &method{}, clients: []service{f}}
+		call := &call{cfg: CallConfig{Retries: c.retries}, clients: []*client{{service: f}}, order: []int{0}, health: &health{}}
 		_, err := call.repeat(t.Context(), nil)
 		if f.calls != c.calls || (err == nil) != (c.lose < c.calls) {
 			t.Errorf("%+v: %d calls, %v", c, f.calls, err)
 		}
 	}
-}
-
-// FuzzRequestJSON: whatever a client sends is a request or an error.
-func FuzzRequestJSON(f *testing.F) {
-	file, err := compile("../examples/orders/orders.proto")
-	if err != nil {
-		f.Fatal(err)
-	}
-	m, err := findMethod(file, "Orders", "Cancel")
-	if err != nil {
-		f.Fatal(err)
-	}
-	m.answer = m.request
-	for _, seed := range []string{`{"id":"1","reason":"x"}`, `{"id":null}`, `{`, `{"a":{"b":[[[]]]}}`} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		body, err := m.encode(data)
-		if err != nil {
-			if code.Of(err) != code.BadRequest {
-				t.Fatalf("%v", err)
-			}
-			return
-		}
-		if _, err := m.decode(body); err != nil {
-			t.Fatal(err)
-		}
-	})
 }

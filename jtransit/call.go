@@ -3,27 +3,33 @@ package jtransit
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"hongyan/idl/code"
+	"hongyan/internal/control"
 	"hongyan/internal/rpc"
 )
 
-// call is one configured name.
+// call is one configured name. It never changes.
 type call struct {
 	cfg     CallConfig
 	maxBody int
-	method  *method
-	clients []service // by address
-	breaker *breaker
-	running atomic.Int64
-	turn    atomic.Uint64 // which address comes next
+	unit    *unit // the IDL that method is of
+	method  method
+	at      []control.Endpoint
+	clients []*client // one for each of at
+	order   []int     // of turns, see rotation
+	health  *health
 }
 
-// service is one instance of a service of the platform (rpc.Foreign).
-type service interface {
-	Call(ctx context.Context, method string, request []byte) ([]byte, error)
+// health is what is known of a service. It outlives a new configuration of the call, unless
+// that calls something else.
+type health struct {
+	breaker breaker
+	running atomic.Int64
+	turn    atomic.Uint64 // which instance comes next
 }
 
 // busyRetry is when a caller may come back that met the limit.
@@ -39,31 +45,40 @@ func (c *call) do(ctx context.Context, data []byte) (answer []byte, failure *cod
 	if err != nil {
 		return nil, code.From(err), nil
 	}
-	defer c.running.Add(-1)
-	if c.running.Add(1) > int64(c.cfg.Concurrency) {
+	defer c.health.running.Add(-1)
+	if c.health.running.Add(1) > int64(c.cfg.Concurrency) {
 		failure := code.Errorf(code.Overloaded, "too many calls of this name are under way")
 		failure.RetryAfter = busyRetry
 		return nil, failure, nil
 	}
 	begun := time.Now()
-	life, wait, ok := c.breaker.admit(begun)
+	life, wait, ok := c.health.breaker.admit(begun)
 	if !ok {
 		failure := code.Errorf(code.Unavailable, "the service is left alone for a while: too many calls have failed")
 		failure.RetryAfter = wait
 		return nil, failure, nil
 	}
 	v := neither // a panic must not leave the breaker waiting for its probe
-	defer func() { c.breaker.done(life, v, time.Now()) }()
+	defer func() { c.health.breaker.done(life, v, time.Now()) }()
 	body, err := c.repeat(ctx, request)
 	v = c.judge(err, time.Since(begun))
 	if err != nil {
 		return nil, translate(err), err
 	}
-	if answer, err = c.method.decode(body); err != nil {
-		return nil, code.Errorf(code.Internal, "the service's answer cannot be read"), err
+	return c.read(body)
+}
+
+// read turns an answer into JSON.
+func (c *call) read(body []byte) (answer []byte, failure *code.Error, cause error) {
+	answer, err := c.method.decode(body, c.maxBody)
+	if e, thrown := errors.AsType[*exception](err); thrown {
+		return nil, code.Errorf(code.CallRefused, "%.1024s", e.Error()), err
 	}
-	if len(answer) > c.maxBody {
-		return nil, code.Errorf(code.TooLarge, "the answer has %d bytes, %d are allowed", len(answer), c.maxBody), nil
+	switch {
+	case errors.Is(err, errTooLong):
+		return nil, code.Errorf(code.TooLarge, "the answer has more than the %d bytes that are allowed", c.maxBody), nil
+	case err != nil:
+		return nil, code.Errorf(code.Internal, "the service's answer cannot be read"), err
 	}
 	return answer, nil, nil
 }
@@ -78,17 +93,47 @@ func (c *call) repeat(ctx context.Context, request []byte) ([]byte, error) {
 	}
 }
 
+// errNowhere: no instance of the service is registered.
+var errNowhere = code.Errorf(code.Unavailable, "no instance is registered")
+
 // send gives the request to one instance: the next in turn that can be reached. One that
 // cannot has not run it, so the next may.
 func (c *call) send(ctx context.Context, request []byte) (body []byte, err error) {
-	first := c.turn.Add(1)
-	for i := range uint64(len(c.clients)) {
-		body, err = c.clients[(first+i)%uint64(len(c.clients))].Call(ctx, c.method.name, request)
+	if len(c.order) == 0 {
+		return nil, errNowhere
+	}
+	tried := make([]bool, len(c.clients))
+	first := c.health.turn.Add(1)
+	for range len(c.clients) {
+		i := c.next(first, tried, time.Now())
+		tried[i] = true
+		body, err = c.clients[i].Call(ctx, c.cfg.Method, request)
 		if !rpc.Down(err) || code.Of(err) != code.Unavailable {
 			break
 		}
+		c.clients[i].failed(time.Now())
 	}
 	return body, err
+}
+
+// next is the instance whose turn it is, among those that were not tried: one that is known
+// to be down only where there is no other.
+func (c *call) next(first uint64, tried []bool, now time.Time) int {
+	down := -1
+	for n := range uint64(len(c.order)) {
+		i := c.order[(first+n)%uint64(len(c.order))]
+		switch {
+		case tried[i]:
+		case !c.clients[i].isDown(now):
+			return i
+		case down < 0:
+			down = i
+		}
+	}
+	if down < 0 { // every instance has a turn
+		return slices.Index(tried, false)
+	}
+	return down
 }
 
 // judge says what an outcome tells of the service. A caller with less time than the

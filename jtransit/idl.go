@@ -1,92 +1,130 @@
 package jtransit
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
+	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
-	"github.com/bufbuild/protocompile"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/dynamicpb"
-
-	"hongyan/idl/code"
+	"hongyan/internal/rpc"
 )
 
-// compile reads a .proto file and what it imports from its folder.
-func compile(path string) (protoreflect.FileDescriptor, error) {
-	if _, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("idl: %w", err)
+// idlFile is a compiled IDL: a .proto or a .thrift file with all it imports.
+type idlFile interface {
+	// method finds a method that can be called.
+	method(service, name string) (method, error)
+}
+
+// method turns JSON into the bodies of one method of a service, and back.
+type method interface {
+	service() rpc.ForeignService
+	// encode turns the JSON of a client into a request; empty is the empty request. Unknown
+	// fields and wrong types are bad_request, with the place.
+	encode(data []byte) ([]byte, error)
+	// decode turns an answer into JSON of at most so many bytes, else errTooLong. What the
+	// service declared as an exception is an *exception.
+	decode(body []byte, most int) ([]byte, error)
+}
+
+var errTooLong = errors.New("the answer is over the limit")
+
+// exception is a refusal that the IDL declares: a thrift exception.
+type exception struct{ name, message string }
+
+func (e *exception) Error() string { return e.name + ": " + e.message }
+
+const (
+	// maxNesting of JSON and of bodies.
+	maxNesting = 64
+	// maxIDL bounds one file of an IDL, in bytes.
+	maxIDL = 1 << 20
+	// maxImports bounds the files of one IDL.
+	maxImports = 256
+)
+
+// unit is an IDL and what it was made of. One that does not compile has err.
+type unit struct {
+	main string
+	file idlFile
+	err  error
+	made map[string]string // path -> digest of what was read; "" where there was nothing
+}
+
+// texts says what is in a file. An error is fs.ErrNotExist where there is none.
+type texts func(path string) (string, error)
+
+// compile reads the file at main and what it imports. A parser that panics has met a
+// mistake in its input.
+func compile(main string, read texts) (u *unit) {
+	u = &unit{main: main, made: map[string]string{}}
+	defer func() {
+		if p := recover(); p != nil {
+			u.file, u.err = nil, fmt.Errorf("idl %s: the parser failed: %v", main, p)
+		}
+	}()
+	noting := func(path string) (string, error) {
+		if len(u.made) >= maxImports {
+			return "", fmt.Errorf("more than %d files", maxImports)
+		}
+		text, err := read(path)
+		u.made[path] = digest(text, err)
+		return text, err
 	}
-	compiler := protocompile.Compiler{Resolver: protocompile.WithStandardImports(
-		&protocompile.SourceResolver{ImportPaths: []string{filepath.Dir(path)}})}
-	files, err := compiler.Compile(context.Background(), filepath.Base(path))
+	if _, err := noting(main); err != nil {
+		u.err = fmt.Errorf("idl: %w", err)
+		return u
+	}
+	var err error
+	if strings.HasSuffix(main, ".thrift") {
+		u.file, err = compileThrift(main, noting)
+	} else {
+		u.file, err = compileProto(main, noting)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("idl %s: %w", path, err)
+		u.file, u.err = nil, fmt.Errorf("idl %s: %w", main, err)
 	}
-	return files[0], nil
+	return u
 }
 
-// method is one method of a service, with what turns JSON into its bodies.
-type method struct {
-	pkg, service, name string
-	request, answer    protoreflect.MessageDescriptor
+// fresh tells whether compiling again would read the same.
+func (u *unit) fresh(read texts) bool {
+	for path, was := range u.made {
+		if digest(read(path)) != was {
+			return false
+		}
+	}
+	return true
 }
 
-func findMethod(file protoreflect.FileDescriptor, service, name string) (*method, error) {
-	pkg := string(file.Package())
-	short := strings.TrimPrefix(service, pkg+".")
-	svc := file.Services().ByName(protoreflect.Name(short))
-	if svc == nil {
-		return nil, fmt.Errorf("no service %s in %s", service, file.Path())
-	}
-	m := svc.Methods().ByName(protoreflect.Name(name))
-	switch {
-	case m == nil:
-		return nil, fmt.Errorf("service %s has no method %s", service, name)
-	case m.IsStreamingClient() || m.IsStreamingServer():
-		return nil, fmt.Errorf("%s.%s is a stream, which cannot be called", service, name)
-	}
-	return &method{pkg, short, name, m.Input(), m.Output()}, nil
-}
-
-// maxNesting of the JSON of a request.
-const maxNesting = 64
-
-// encode turns the JSON of a client into the request. Empty is the empty request.
-// Unknown fields and wrong types are bad_request, with the place.
-func (m *method) encode(data []byte) ([]byte, error) {
-	msg := dynamicpb.NewMessage(m.request)
-	if len(data) == 0 {
-		return nil, nil
-	}
-	if err := (protojson.UnmarshalOptions{RecursionLimit: maxNesting}).Unmarshal(data, msg); err != nil {
-		// The space after the prefix is at random a no-break one.
-		reason := strings.TrimLeft(strings.TrimPrefix(err.Error(), "proto:"), " \u00a0")
-		return nil, code.Errorf(code.BadRequest, "data: %s", reason)
-	}
-	return proto.Marshal(msg)
-}
-
-// decode turns the answer into JSON.
-func (m *method) decode(body []byte) ([]byte, error) {
-	msg := dynamicpb.NewMessage(m.answer)
-	if err := proto.Unmarshal(body, msg); err != nil {
-		return nil, fmt.Errorf("the answer is no %s: %w", m.answer.FullName(), err)
-	}
-	text, err := protojson.Marshal(msg)
+func digest(text string, err error) string {
 	if err != nil {
-		return nil, fmt.Errorf("%s as JSON: %w", m.answer.FullName(), err)
+		return ""
 	}
-	// protojson puts spaces in at random, so that nobody depends on its bytes.
-	var out bytes.Buffer
-	if err := json.Compact(&out, text); err != nil {
-		return nil, fmt.Errorf("%s as JSON: %w", m.answer.FullName(), err)
+	sum := sha256.Sum256([]byte(text))
+	return string(sum[:])
+}
+
+// liveOrFile reads live texts, and files where there is none.
+func liveOrFile(live map[string]string) texts {
+	live = maps.Clone(live)
+	return func(name string) (string, error) {
+		name = path.Clean(filepath.ToSlash(name))
+		if text, ok := live[name]; ok {
+			return text, nil
+		}
+		info, err := os.Stat(name)
+		if err != nil {
+			return "", err
+		}
+		if info.Size() > maxIDL || !info.Mode().IsRegular() {
+			return "", fmt.Errorf("%s: %w: no file of at most %d bytes", name, fs.ErrInvalid, maxIDL)
+		}
+		text, err := os.ReadFile(name)
+		return string(text), err
 	}
-	return out.Bytes(), nil
 }

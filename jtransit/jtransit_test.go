@@ -277,9 +277,9 @@ func TestZZ11MistakesAreRefusedAtStart(t *testing.T) {
 	}
 	for want, c := range map[string]jtransit.CallConfig{
 		"no address":                with(func(c *jtransit.CallConfig) { c.Addresses = nil }),
-		"neither host:port":         with(func(c *jtransit.CallConfig) { c.Addresses = []string{"shop"} }),
+		"is not host:port":          with(func(c *jtransit.CallConfig) { c.Addresses = []string{"shop"} }),
 		"no such file":              with(func(c *jtransit.CallConfig) { c.IDL = filepath.Join(dir, "none.proto") }),
-		"thrift services cannot":    with(func(c *jtransit.CallConfig) { c.IDL = "orders.thrift" }),
+		"neither a .proto nor":      with(func(c *jtransit.CallConfig) { c.IDL = "orders.json" }),
 		"broken.proto":              with(func(c *jtransit.CallConfig) { c.IDL = broken }),
 		"no service Order in":       with(func(c *jtransit.CallConfig) { c.Service = "Order" }),
 		"no method List":            with(func(c *jtransit.CallConfig) { c.Method = "List" }),

@@ -1,5 +1,5 @@
 // Command orders is a platform service for IM to call: go run ./examples/orders, then
-// hongyan dev --config examples/orders/hongyan.yaml.
+// hongyan dev --config examples/hongyan.yaml.
 package main
 
 import (

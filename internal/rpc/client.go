@@ -52,6 +52,11 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// idle is how Kitex keeps connections.
+func (o Options) idle() connpool.IdleConfig {
+	return connpool.IdleConfig{MaxIdlePerAddress: o.MaxIdle, MaxIdleGlobal: o.MaxIdle, MaxIdleTimeout: o.IdleTimeout}
+}
+
 // dial makes a Kitex client of the service at addr with a generated constructor. Nothing
 // is connected yet. The connections close when the client is collected.
 func dial[C any](addr, service string, opt Options, newClient func(string, ...client.Option) (C, error)) (C, error) {
@@ -64,9 +69,7 @@ func dial[C any](addr, service string, opt Options, newClient func(string, ...cl
 	c, err := newClient(service,
 		client.WithTransportProtocol(transport.TTHeaderFramed),
 		client.WithMetaHandler(transmeta.ClientTTHeaderHandler),
-		client.WithLongConnection(connpool.IdleConfig{
-			MaxIdlePerAddress: opt.MaxIdle, MaxIdleGlobal: opt.MaxIdle, MaxIdleTimeout: opt.IdleTimeout,
-		}),
+		client.WithLongConnection(opt.idle()),
 		client.WithConnectTimeout(opt.ConnectTimeout),
 		client.WithCodec(codec.NewDefaultCodecWithSizeLimit(opt.MaxBody)),
 		client.WithMiddleware(direct(discovery.NewInstance(network, addr, weight, nil), opt.Timeout)),

@@ -9,6 +9,7 @@ import (
 	"github.com/cloudwego/kitex/client/genericclient"
 	"github.com/cloudwego/kitex/pkg/generic"
 	"github.com/cloudwego/kitex/pkg/kerrors"
+	"github.com/cloudwego/kitex/pkg/remote/connpool"
 
 	"hongyan/idl/code"
 )
@@ -31,21 +32,59 @@ func OnBehalf(ctx context.Context, tenant, uid, requestID string) context.Contex
 	return metainfo.WithValue(ctx, CallerRequestID, requestID)
 }
 
-// Foreign is a protobuf service over Kitex of which no generated code exists here.
+// Encoding of the bodies of a Foreign.
+type Encoding string
+
+// Encodings.
+const (
+	Protobuf Encoding = "protobuf"
+	Thrift   Encoding = "thrift" // binary protocol; a body is the struct of arguments, or of the result
+)
+
+// ForeignService names a service of somebody else's IDL.
+type ForeignService struct {
+	Encoding Encoding
+	Package  string // protobuf only
+	Service  string // within its package
+}
+
+// Foreign is a service over Kitex of which no generated code exists here. What it forwards
+// are bytes: it does not know the IDL, so a new IDL needs no new client.
 type Foreign struct {
 	addr string
+	pool *connpool.LongPool
 	c    genericclient.Client
 }
 
-// DialForeign returns the service (its name within its protobuf package) at addr.
-func DialForeign(addr, pkg, service string, opt Options) (*Foreign, error) {
-	c, err := dial(addr, service, opt, func(name string, opts ...client.Option) (genericclient.Client, error) {
-		return genericclient.NewClient(name, generic.BinaryPbGeneric(service, pkg), opts...)
+// DialForeign returns the service at addr. Nothing is connected yet.
+func DialForeign(addr string, to ForeignService, opt Options) (*Foreign, error) {
+	var bodies generic.Generic
+	switch to.Encoding {
+	case Protobuf:
+		bodies = generic.BinaryPbGeneric(to.Service, to.Package)
+	case Thrift:
+		bodies = generic.BinaryThriftGenericV2(to.Service)
+	default:
+		return nil, fmt.Errorf("dial %s: encoding %q is unknown", to.Service, to.Encoding)
+	}
+	// A pool of our own, because Kitex closes the one it makes only when the client is
+	// collected, and services come and go while the process runs.
+	opt = opt.withDefaults()
+	pool := connpool.NewLongPool(to.Service, opt.idle())
+	c, err := dial(addr, to.Service, opt, func(name string, opts ...client.Option) (genericclient.Client, error) {
+		return genericclient.NewClient(name, bodies, append(opts, client.WithConnPool(pool))...)
 	})
 	if err != nil {
+		_ = pool.Close()
 		return nil, err
 	}
-	return &Foreign{addr, c}, nil
+	return &Foreign{addr, pool, c}, nil
+}
+
+// Close closes the connections. No call may be under way, none may follow.
+func (f *Foreign) Close() {
+	_ = f.pool.Close()
+	_ = f.c.Close()
 }
 
 // Refusal is a status that a service answered instead of a result: a status of its own
