@@ -38,7 +38,14 @@ func (l *Logic) auth(ctx context.Context, r *request, req *im.Auth) (message, er
 	if login == nil {
 		return nil, code.Errorf(code.Internal, "das settled a login without a session")
 	}
-	c, old, ok := l.register(r, device, req, login.SessionEpoch)
+	to := presence.Route{
+		Device: device, Class: r.up.Class, Platform: r.up.Platform, Gateway: r.gateway, Boot: r.boot,
+		Conn: r.up.Conn, SessionEpoch: login.SessionEpoch, IP: r.up.Ip, LoginMS: time.Now().UnixMilli(),
+	}
+	if l.away(r.user()) {
+		return l.authAway(ctx, r, to, req, login)
+	}
+	c, old, ok := l.register(r, to, req)
 	if !ok {
 		return nil, l.refuseLogin(r, code.Errorf(code.StaleLogin, "a later connection of device %s has logged in", device))
 	}
@@ -46,15 +53,20 @@ func (l *Logic) auth(ctx context.Context, r *request, req *im.Auth) (message, er
 		return old != nil && s.Device == device // register has ended it
 	}))
 	l.remember(ctx, c)
-	sync, err := l.readSync(ctx, r.up.Tenant, r.up.Uid, &im.Sync{
-		Epoch: req.Epoch, Cursor: req.Cursor, Limit: req.SyncLimit, ModsKnown: req.ModsKnown,
-	})
+	sync, err := l.readLogin(ctx, r, req)
 	if err != nil {
 		l.unregister(c)
 		return nil, err
 	}
 	l.welcome(r, c, sync)
 	return nil, nil
+}
+
+// readLogin reads the changes that AUTH asks for.
+func (l *Logic) readLogin(ctx context.Context, r *request, req *im.Auth) (*im.SyncRsp, error) {
+	return l.readSync(ctx, r.up.Tenant, r.up.Uid, &im.Sync{
+		Epoch: req.Epoch, Cursor: req.Cursor, Limit: req.SyncLimit, ModsKnown: req.ModsKnown,
+	})
 }
 
 func (l *Logic) checkAuth(r *request, req *im.Auth) (device string, err error) {
@@ -97,24 +109,26 @@ func (l *Logic) refuseLogin(r *request, err error) error {
 
 // register makes the route known, still without pushes on it: they wait for AUTH_ACK. An
 // older connection of the device is ended and returned. False: a later one is known.
-func (l *Logic) register(r *request, device string, req *im.Auth, epoch uint64) (c, old *conn, ok bool) {
-	now := time.Now()
+func (l *Logic) register(r *request, to presence.Route, req *im.Auth) (c, old *conn, ok bool) {
 	s, hash := l.users.lock(r.up.Tenant, r.up.Uid)
 	defer s.Unlock()
 	u := s.getLocked(r.up.Tenant, r.up.Uid, hash)
-	c, old, ok = u.put(presence.Route{
-		Device: device, Class: r.up.Class, Platform: r.up.Platform, Gateway: r.gateway, Boot: r.boot,
-		Conn: r.up.Conn, SessionEpoch: epoch, IP: r.up.Ip, LoginMS: now.UnixMilli(),
-	})
-	if !ok {
+	if c, old, ok = l.enterLocked(u, to, position{req.Epoch, req.Cursor}, time.Now()); ok {
+		c.syncing = true
+	}
+	return c, old, ok
+}
+
+// enterLocked is what a home does with the route of a login.
+func (l *Logic) enterLocked(u *user, to presence.Route, cursor position, now time.Time) (c, old *conn, ok bool) {
+	if c, old, ok = u.put(to); !ok {
 		return nil, nil, false
 	}
 	if old != nil {
-		l.kick(old, code.CloseStaleLogin, device)
+		l.kick(old, code.CloseStaleLogin, to.Device)
 	}
-	c.renewed, c.syncing = now, true
+	c.renewed, c.cursor = now, cursor
 	u.waiting = nil // committed before: the sync that follows reads it
-	c.cursor = position{req.Epoch, req.Cursor}
 	return c, old, true
 }
 
@@ -128,11 +142,7 @@ func (l *Logic) unregister(c *conn) {
 
 // welcome sends AUTH_ACK and then what was pushed since the route was registered.
 func (l *Logic) welcome(r *request, c *conn, sync *im.SyncRsp) {
-	ack := &im.AuthAck{
-		Tenant: r.up.Tenant, Uid: r.up.Uid, Device: c.Device,
-		Session: strconv.FormatUint(c.SessionEpoch, 10), ServerMs: time.Now().UnixMilli(),
-		HeartbeatS: uint32(l.cfg.Heartbeat / time.Second), Sync: sync,
-	}
+	ack := l.authAck(r, c.Route, sync)
 	s := l.users.shard(c.user.hash)
 	s.Lock()
 	defer s.Unlock()
@@ -161,15 +171,31 @@ func (l *Logic) welcome(r *request, c *conn, sync *im.SyncRsp) {
 	c.backlog, c.behind = nil, false
 }
 
+func (l *Logic) authAck(r *request, c presence.Route, sync *im.SyncRsp) *im.AuthAck {
+	return &im.AuthAck{
+		Tenant: r.up.Tenant, Uid: r.up.Uid, Device: c.Device,
+		Session: strconv.FormatUint(c.SessionEpoch, 10), ServerMs: time.Now().UnixMilli(),
+		HeartbeatS: uint32(l.cfg.Heartbeat / time.Second), Sync: sync,
+	}
+}
+
 // replace ends the sessions that lost their slot to a login.
 func (l *Logic) replace(ctx context.Context, by *conn, lost []*tier.Session) {
 	if len(lost) == 0 {
 		return
 	}
-	user := by.user
-	s := l.users.shard(user.hash)
-	var elsewhere []*tier.Session
+	s := l.users.shard(by.user.hash)
 	s.Lock()
+	elsewhere := l.endLocked(by, lost)
+	s.Unlock()
+	if len(elsewhere) > 0 {
+		l.replaceElsewhere(ctx, by, elsewhere)
+	}
+}
+
+// endLocked ends sessions whose connections are known here, and returns the others.
+func (l *Logic) endLocked(by *conn, lost []*tier.Session) (elsewhere []*tier.Session) {
+	user := by.user
 	for _, session := range lost {
 		c := user.device(session.Device)
 		switch {
@@ -181,10 +207,7 @@ func (l *Logic) replace(ctx context.Context, by *conn, lost []*tier.Session) {
 			l.forget(user.User, c.Device, c.SessionEpoch)
 		}
 	}
-	s.Unlock()
-	if len(elsewhere) > 0 {
-		l.replaceElsewhere(ctx, by, elsewhere)
-	}
+	return elsewhere
 }
 
 // replaceElsewhere ends sessions whose route only the presence cache may know. Those that

@@ -30,6 +30,8 @@ type request struct {
 	at time.Time
 	// done takes the answer of Execute; capacity 1.
 	done chan *tier.ExecuteReply
+	// arrived is set once another Logic, the user's home, has the route of this AUTH.
+	arrived *arrival
 	// job is run instead of a command: what a command leaves to be done in a lane.
 	job func(ctx context.Context)
 }
@@ -39,21 +41,21 @@ func (r *request) cmd() im.Cmd { return im.Cmd(r.up.Cmd) }
 // user is the hash that places the request's user.
 func (r *request) user() uint64 { return route.Hash(r.up.Tenant, r.up.Uid) }
 
-// duty names a lane.
-type duty int
+// laneKind names a lane: one for each duty, and inline for none.
+type laneKind int
 
 const (
-	inline  duty = iota // SEND: checked and submitted by the caller's goroutine, so that its order holds
-	session             // AUTH, LOGOUT, ended connections
-	chat                // what changes something small
-	query               // what reads
-	open                // business commands of the platform
+	inline  laneKind = iota // SEND: checked and submitted by the caller's goroutine, so that its order holds
+	session                 // AUTH, LOGOUT, ended connections
+	chat                    // what changes something small
+	query                   // what reads
+	open                    // business commands of the platform
 	duties
 )
 
 // command is a row of the table of commands.
 type command struct {
-	duty duty
+	duty laneKind
 	// run answers with a message, an error, or with neither when the answer comes later.
 	run func(l *Logic, ctx context.Context, r *request) (message, error)
 	// oneWay: never answered.
@@ -97,7 +99,7 @@ type decoder[T any] interface {
 }
 
 // on is the row of a command whose body is a T.
-func on[T any, P decoder[T]](d duty, handle func(*Logic, context.Context, *request, P) (message, error)) command {
+func on[T any, P decoder[T]](d laneKind, handle func(*Logic, context.Context, *request, P) (message, error)) command {
 	return command{duty: d, run: func(l *Logic, ctx context.Context, r *request) (message, error) {
 		req := P(new(T))
 		if err := req.Unmarshal(r.up.Body); err != nil {
@@ -109,7 +111,7 @@ func on[T any, P decoder[T]](d duty, handle func(*Logic, context.Context, *reque
 
 // reused is on, for a handler that keeps nothing of the request but its strings and bytes:
 // the one decoded into is used again.
-func reused[T any, P decoder[T]](d duty, handle func(*Logic, context.Context, *request, P) (message, error)) command {
+func reused[T any, P decoder[T]](d laneKind, handle func(*Logic, context.Context, *request, P) (message, error)) command {
 	pool := &sync.Pool{New: func() any { return P(new(T)) }}
 	return command{duty: d, run: func(l *Logic, ctx context.Context, r *request) (message, error) {
 		req := pool.Get().(P)

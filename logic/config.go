@@ -4,10 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"hongyan/internal/duty"
 )
 
 // Config of a Logic. The zero value is not usable: start from DefaultConfig.
 type Config struct {
+	// Serve lists the duties that this instance announces (session, message, contact, open);
+	// empty = all of them. Gateways bring it the commands of these duties only, and message
+	// makes it the home of users.
+	Serve []string `koanf:"serve"`
 	// Lanes bound what runs at once per duty, so that a storm of one starves no other.
 	Lanes LanesConfig `koanf:"lanes"`
 	// Sessions is the multi-device policy by class (mobile, pad, desktop, web, mini, agent).
@@ -127,6 +133,9 @@ func DefaultConfig() Config {
 // Validate names the first field that cannot work.
 func (c *Config) Validate() error {
 	var errs []error
+	if _, err := duty.Join(c.Serve); err != nil {
+		errs = append(errs, fmt.Errorf("serve: %w", err))
+	}
 	for _, l := range []struct {
 		name string
 		LaneConfig
@@ -171,6 +180,12 @@ func (c *Config) Validate() error {
 		errs = append(errs, errors.New("reorder, drain: must not be negative"))
 	}
 	return errors.Join(errs...)
+}
+
+// Duties is what the instance announces, as control.Instance.Serves.
+func (c *Config) Duties() string {
+	serves, _ := duty.Join(c.Serve) // Validate tells what is wrong
+	return serves
 }
 
 // policy of a class of devices.

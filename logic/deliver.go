@@ -7,6 +7,7 @@ import (
 	"hongyan/idl/code"
 	"hongyan/idl/tier"
 	"hongyan/internal/conv"
+	"hongyan/internal/duty"
 	"hongyan/internal/route"
 )
 
@@ -16,6 +17,7 @@ type parcel struct {
 	order  *tier.FanOutOrder // for the members it names
 	typing *tier.TypingTo
 	fanned *tier.FannedOut
+	left   *tier.UplinkBatch // of connections that ended while they were logged in here
 	tries  int
 }
 
@@ -25,7 +27,7 @@ func (l *Logic) home(hash uint64) (peer route.Peer[tier.Logic], here bool) {
 	if l.deps.Logics.Slots() <= 1 {
 		return peer, true
 	}
-	peer, err := l.deps.Logics.Pick(hash)
+	peer, err := l.deps.Logics.PickFor(duty.Message, hash)
 	return peer, err != nil || peer.Addr == l.self.Addr
 }
 
@@ -74,6 +76,7 @@ func (l *Logic) sendParcels(ctx context.Context, to route.Peer[tier.Logic], item
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.CallTimeout)
 	defer cancel()
+	l.tellLeft(ctx, to, items)
 	if len(f.Items) > 0 {
 		if _, err := to.Client.FannedOut(ctx, f); err != nil {
 			// Its rows are driven once more, which moves nothing.
@@ -96,7 +99,7 @@ func (l *Logic) sendParcels(ctx context.Context, to route.Peer[tier.Logic], item
 // Orders are repeated by the owner of their row, as long as it takes.
 func (l *Logic) passAgain(p parcel) {
 	p.tries++
-	if p.typing != nil || p.fanned != nil || p.tries > parcelTries {
+	if p.change == nil && p.order == nil || p.tries > parcelTries {
 		return
 	}
 	send := func() {

@@ -14,6 +14,7 @@ import (
 	"hongyan/idl/tier"
 	"hongyan/internal/batch"
 	"hongyan/internal/control"
+	"hongyan/internal/duty"
 	"hongyan/internal/mq"
 	"hongyan/internal/presence"
 	"hongyan/internal/route"
@@ -50,6 +51,7 @@ type Logic struct {
 	writes   *writes
 	das      *lines[route.Peer[tier.Das], *write]
 	peers    *lines[route.Peer[tier.Logic], parcel]
+	arrivals *lines[route.Peer[tier.Logic], *arrival]
 	gateways *lines[lineKey, downItem]
 	later    *later
 
@@ -104,6 +106,7 @@ func New(cfg Config, deps Deps) (*Logic, error) {
 	l.lanes[open] = newLane("open", cfg.Lanes.Open)
 	l.das = newLines(cfg.BatchMax, 0, l.sendWrites)
 	l.peers = newLines(cfg.BatchMax, 0, l.sendParcels)
+	l.arrivals = newLines(cfg.BatchMax, 0, l.sendArrivals)
 	l.gateways = newLines(cfg.BatchMax, cfg.DownQueue, l.sendDown)
 	l.asks = batch.New(cfg.BatchMax, 0, l.ask)
 	l.wakes = batch.New(cfg.BatchMax, 0, l.publish)
@@ -127,20 +130,23 @@ func (l *Logic) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	l.das.open(work)
 	l.peers.open(work)
+	l.arrivals.open(work)
 	l.gateways.open(work)
 	for _, run := range []func(context.Context){
 		l.later.run, l.asks.Run, l.wakes.Run, l.routes.Run,
-		l.das.reap, l.peers.reap, l.gateways.reap,
+		l.das.reap, l.peers.reap, l.arrivals.reap, l.gateways.reap,
 		l.followTier,
 		every(sweepWrites, func(_ context.Context, now time.Time) { l.expireWrites(now) }),
 		every(sweepRows, func(_ context.Context, now time.Time) { l.sweepFanOut(now) }),
 		every(sweepRows, l.watchDue),
 		every(l.cfg.CursorDelay, func(context.Context, time.Time) { l.flushCursors() }),
 		every(l.cfg.RenewPeriod, func(_ context.Context, now time.Time) { l.sweepUsers(now) }),
-		l.newRedrive(tier.Outbox_FANOUT, l.cfg.FanOutAge).run,
-		l.newRedrive(tier.Outbox_DELIVER, l.cfg.DeliverAge).run,
 	} {
 		wg.Go(func() { run(work) })
+	}
+	if duty.Serves(l.cfg.Duties(), duty.Message) { // others are nobody's home
+		wg.Go(func() { l.newRedrive(tier.Outbox_FANOUT, l.cfg.FanOutAge).run(work) })
+		wg.Go(func() { l.newRedrive(tier.Outbox_DELIVER, l.cfg.DeliverAge).run(work) })
 	}
 	for _, n := range l.lanes {
 		if n != nil {
@@ -156,6 +162,7 @@ func (l *Logic) Run(ctx context.Context) error {
 	wg.Wait()
 	l.das.close()
 	l.peers.close()
+	l.arrivals.close()
 	l.gateways.close()
 	return nil
 }

@@ -80,4 +80,4 @@ func (m *metrics) command(cmd im.Cmd, status code.Code) {
 	m.commands.WithLabelValues(name, status.Name()).Inc()
 }
 
-func (m *metrics) shed(d duty) { m.sheds[d].Inc() }
+func (m *metrics) shed(d laneKind) { m.sheds[d].Inc() }

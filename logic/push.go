@@ -17,9 +17,10 @@ import (
 // downItem is a frame on its way to a gateway. user is set with a PUSH: whose routes to
 // look at again should the connection be gone.
 type downItem struct {
-	down   *tier.Down
-	user   *presence.User
-	change *tier.Change
+	down    *tier.Down
+	user    *presence.User
+	change  *tier.Change
+	arrived *arrival // with the answer of an AUTH whose route is at another Logic
 }
 
 // push takes a change of a user whose home this is: it counts the delivery and sends the
@@ -344,6 +345,9 @@ func (l *Logic) gone(to lineKey, items []downItem, conns []uint64) {
 	}
 	now := time.Now()
 	for _, it := range items {
+		if it.arrived != nil && set[it.down.Conn] {
+			l.left(it.arrived)
+		}
 		if it.user == nil || !set[it.down.Conn] {
 			continue
 		}

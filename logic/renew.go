@@ -21,6 +21,9 @@ func (l *Logic) Renew(ctx context.Context, b *tier.RenewBatch) (*tier.RenewReply
 	if err := l.accepts(); err != nil {
 		return nil, err
 	}
+	if b.Login {
+		return l.takeArrivals(b), nil
+	}
 	now := time.Now()
 	users := make([]presence.User, 0, len(b.Items))
 	for _, it := range b.Items {
@@ -46,6 +49,14 @@ func (l *Logic) Renew(ctx context.Context, b *tier.RenewBatch) (*tier.RenewReply
 	return reply, nil
 }
 
+// routeOf is the route that a renewal tells of.
+func routeOf(b *tier.RenewBatch, it *tier.Renewal) presence.Route {
+	return presence.Route{
+		Device: it.Device, Class: it.Class, Platform: it.Platform, Gateway: b.Gateway, Boot: b.Boot,
+		Conn: it.Conn, SessionEpoch: it.SessionEpoch, IP: it.Ip, LoginMS: it.LoginMs,
+	}
+}
+
 // holds tells that the device of a renewal has a slot, in this session; 0 = in any.
 func holds(it *tier.Renewal, p *tier.UserProgress, session uint64) bool {
 	return slices.ContainsFunc(p.Sessions, func(s *tier.Session) bool {
@@ -58,10 +69,7 @@ func (l *Logic) renewOne(b *tier.RenewBatch, it *tier.Renewal, p *tier.UserProgr
 	s, hash := l.users.lock(it.Tenant, it.Uid)
 	defer s.Unlock()
 	u := s.getLocked(it.Tenant, it.Uid, hash)
-	c, _, ok := u.put(presence.Route{
-		Device: it.Device, Class: it.Class, Platform: it.Platform, Gateway: b.Gateway, Boot: b.Boot,
-		Conn: it.Conn, SessionEpoch: it.SessionEpoch, IP: it.Ip, LoginMS: it.LoginMs,
-	})
+	c, _, ok := u.put(routeOf(b, it))
 	if !ok { // a later connection of the same device is known here
 		reply.Stale = append(reply.Stale, it.Conn)
 		return

@@ -157,5 +157,5 @@ func (l *Logic) respond(r *request, status code.Code, body message, down *tier.D
 	}
 	down.Conn, down.Cmd, down.Response, down.Seq = r.up.Conn, r.up.Cmd, true, r.up.Seq
 	down.Status, down.Body = uint32(status), encoded
-	l.down(lineKey{r.gateway, r.boot}, down, nil)
+	l.downItem(lineKey{r.gateway, r.boot}, downItem{down: down, arrived: r.arrived})
 }

@@ -16,6 +16,7 @@ import (
 	"hongyan/idl/tier"
 	"hongyan/internal/control"
 	"hongyan/internal/control/local"
+	"hongyan/internal/duty"
 	"hongyan/internal/mq"
 	"hongyan/internal/presence/memory"
 	"hongyan/internal/route"
@@ -116,6 +117,7 @@ type world struct {
 	seq      uint32
 	uids     map[string]string
 	instead  tier.Das
+	serves   []string // duties of each Logic; nil = all of all
 }
 
 // dasAt is the way to a das: a test may put another in its place.
@@ -164,12 +166,15 @@ func newWorld(t testing.TB, nLogic, nDas int, options ...option) *world {
 		m.Instances = append(m.Instances, control.Instance{Tier: "logic", Slot: i, Addr: "logic" + strconv.Itoa(i), Boot: "boot" + strconv.Itoa(i)})
 		members["logic"] = m
 	}
+	for _, o := range options {
+		o(w, &cfg)
+	}
+	for i, serves := range w.serves {
+		members["logic"].Instances[i].Serves = serves
+	}
 	center, err := local.New(members)
 	if err != nil {
 		t.Fatal(err)
-	}
-	for _, o := range options {
-		o(w, &cfg)
 	}
 	for i := range nLogic {
 		das := route.NewPool(center, "das", w.dialDas, route.PoolOptions{})
@@ -271,21 +276,27 @@ func (deadLogic) Settled(context.Context, *tier.SettledBatch) (*tier.Accepted, e
 func (deadLogic) Deliver(context.Context, *tier.DeliverBatch) (*tier.Accepted, error) {
 	return nil, errDead
 }
+func (deadLogic) Renew(context.Context, *tier.RenewBatch) (*tier.RenewReply, error) {
+	return nil, errDead
+}
 func (deadLogic) FannedOut(context.Context, *tier.FannedOutBatch) (*tier.Accepted, error) {
 	return nil, errDead
 }
 
 // home returns the Logic of a user.
-func (w *world) home(uid string) *Logic {
+func (w *world) home(uid string) *Logic { return w.server(duty.Message, uid) }
+
+// server returns the Logic of a user for a duty.
+func (w *world) server(task, uid string) *Logic {
 	w.t.Helper()
 	for i, p := range w.pools {
 		if w.dead(w.logics[i].self.Addr) {
 			continue
 		}
-		peer, err := p.Pick(route.Hash(tenant, uid))
+		peer, err := p.PickFor(task, route.Hash(tenant, uid))
 		for err == nil && w.dead(peer.Addr) { // as a gateway finds out
 			p.Failed(peer)
-			peer, err = p.Pick(route.Hash(tenant, uid))
+			peer, err = p.PickFor(task, route.Hash(tenant, uid))
 		}
 		if err != nil {
 			w.t.Fatal(err)
@@ -320,7 +331,11 @@ func (c *client) up(up *tier.Uplink) {
 	if up.Platform == "" {
 		up.Platform, up.Class = "web", "web"
 	}
-	if _, err := c.w.home(c.uid).Uplink(context.Background(), &tier.UplinkBatch{Gateway: "gw", Boot: "gwboot", Items: []*tier.Uplink{up}}); err != nil {
+	task := duty.Message
+	if up.Event == tier.Uplink_PACKET {
+		task = duty.Of(im.Cmd(up.Cmd))
+	}
+	if _, err := c.w.server(task, c.uid).Uplink(context.Background(), &tier.UplinkBatch{Gateway: "gw", Boot: "gwboot", Items: []*tier.Uplink{up}}); err != nil {
 		c.w.t.Fatalf("uplink of %s: %v", c.uid, err)
 	}
 }

@@ -1,4 +1,4 @@
-// Package execute runs commands for users at their home Logics, for everything that has no
+// Package execute runs commands for users at the Logics that have their duty, for everything that has no
 // client connection: the HTTP API, imui, extlogic.
 package execute
 
@@ -9,14 +9,16 @@ import (
 	"time"
 
 	"hongyan/idl/code"
+	"hongyan/idl/im"
 	"hongyan/idl/tier"
+	"hongyan/internal/duty"
 	"hongyan/internal/route"
 )
 
 // maxTries of one request at the Logics of its user's walk.
 const maxTries = 3
 
-// Executor finds a user's home Logic and hands it commands. Every command it is used for may
+// Executor finds the Logic of a user for a command and hands it over. Every command it is used for may
 // be repeated: writes carry a client_msg_id, or set a value.
 type Executor struct {
 	Logics  *route.Pool[tier.Logic]
@@ -32,7 +34,7 @@ func (e *Executor) Run(ctx context.Context, req *tier.ExecuteRequest) ([]byte, e
 	defer cancel()
 	var last error
 	for try := range maxTries {
-		peer, err := e.Logics.Pick(route.Hash(req.Tenant, req.Uid))
+		peer, err := e.Logics.PickFor(duty.Of(im.Cmd(req.Cmd)), route.Hash(req.Tenant, req.Uid))
 		if err != nil {
 			return nil, firstOf(last, err)
 		}

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"cmp"
 	"strings"
 	"time"
 
@@ -80,8 +81,8 @@ func (c *Conn) identifyLocked(auth *im.Auth, claims *token.Claims) {
 	c.armLocked()
 }
 
-// loggedInLocked opens the session: the Logic of that address has registered the route and
-// answered. False: it was open before, by an AUTH that had to be tried twice; the client has
+// loggedInLocked opens the session: the Logic of that address has answered, and it or the
+// home it names has registered the route. False: it was open before, by an AUTH that had to be tried twice; the client has
 // its answer.
 func (c *Conn) loggedInLocked(d *tier.Down, logic string) bool {
 	c.session = max(c.session, d.SessionEpoch)
@@ -90,7 +91,7 @@ func (c *Conn) loggedInLocked(d *tier.Down, logic string) bool {
 	}
 	c.phase, c.authBy = online, 0
 	c.loginMS = time.Now().UnixMilli()
-	if peer, err := c.gate.deps.Logics.Pick(c.hash); err == nil && peer.Addr == logic {
+	if peer, err := c.gate.home(c); err == nil && peer.Addr == cmp.Or(d.Home, logic) {
 		c.home = homeKey(peer)
 	} // else one that stood in has the session: the next comparison of homes renews it
 	return true

@@ -13,7 +13,7 @@ import (
 	"hongyan/internal/route"
 )
 
-// lane carries the packets of some users of one slot, one batch at a time.
+// lane carries the packets that some users have for one slot, one batch at a time.
 type lane struct {
 	up     *uplink
 	sender *batch.Sender[packet]
@@ -25,8 +25,8 @@ func newLane(u *uplink) *lane {
 	return l
 }
 
-// send brings packets to where their users are at home, and when an instance fails to where
-// they are at home then, until all are accepted or have outlived their life. What comes
+// send brings packets to where their users are at home, or where their duty is served, and
+// when an instance fails to where that is then, until all are accepted or have outlived their life. What comes
 // later waits behind them: that keeps the order. It grows old as well, so a batch that is
 // stuck takes it in.
 func (l *lane) send(ctx context.Context, items []packet) {
@@ -150,7 +150,7 @@ func (l *lane) scatter(items []packet) []share {
 }
 
 func (l *lane) pick(p *packet) share {
-	peer, err := l.up.gate.deps.Logics.Pick(p.conn.hash)
+	peer, err := l.up.gate.deps.Logics.PickFor(dutyOf(p.up), p.conn.hash)
 	return share{peer: peer, err: err}
 }
 

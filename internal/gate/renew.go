@@ -12,6 +12,7 @@ import (
 	"hongyan/idl/im"
 	"hongyan/idl/tier"
 	"hongyan/internal/batch"
+	"hongyan/internal/duty"
 	"hongyan/internal/route"
 	"hongyan/internal/wire"
 )
@@ -85,7 +86,7 @@ func (r *renewer) considerLocked(c *Conn, all bool) {
 	if c.phase != online || c.renew {
 		return
 	}
-	peer, err := r.gate.deps.Logics.Pick(c.hash)
+	peer, err := r.gate.home(c)
 	if err != nil || !all && homeKey(peer) == c.home {
 		return
 	}
@@ -108,7 +109,7 @@ func (r *renewer) send(ctx context.Context, conns []*Conn) {
 	byHome := map[uint64]*renewal{}
 	var order []*renewal
 	for _, c := range conns {
-		peer, err := r.gate.deps.Logics.Pick(c.hash)
+		peer, err := r.gate.home(c)
 		if err != nil {
 			c.renewed(0, false)
 			continue
@@ -227,6 +228,11 @@ func (c *Conn) kick(session uint64, closing code.Code, reason string) {
 	c.sendLocked(wire.Frame{Cmd: im.Cmd_KICK, Flags: wire.FlagOneWay, Body: body})
 	c.kicked = true
 	c.endLocked(code.Errorf(closing, "%s", reason))
+}
+
+// home of a connection's user.
+func (g *Gate) home(c *Conn) (route.Peer[tier.Logic], error) {
+	return g.deps.Logics.PickFor(duty.Message, c.hash)
 }
 
 // homeKey names one life of an instance.

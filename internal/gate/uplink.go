@@ -10,12 +10,14 @@ import (
 	"hongyan/idl/code"
 	"hongyan/idl/im"
 	"hongyan/idl/tier"
+	"hongyan/internal/duty"
 	"hongyan/internal/wire"
 )
 
 // uplink is the way up: for each slot of the Logic tier a few lanes, chosen by the user's
 // hash. A lane has one batch under way at a time, so a user's packets keep their order
-// (ZZ-16), also while their home is down and others stand in (ZZ-17).
+// (ZZ-16), also while their home is down and others stand in (ZZ-17). Where the tier is split
+// by duty, what waits for one instance stands before nothing of another (ZZ-21).
 type uplink struct {
 	gate  *Gate
 	bytes atomic.Int64 // bodies of packets in all lanes
@@ -54,16 +56,23 @@ func (u *uplink) startLocked(stripes []*lane) {
 	}
 }
 
-// lane of a user. It depends on the number of slots, so a connection changes its lane only
-// when nothing of its own is in the old one.
-func (u *uplink) lane(hash uint64) *lane {
-	slots := uint64(max(1, u.gate.deps.Logics.Slots()))
-	slot, stripe := hash%slots, (hash>>32)%uint64(u.gate.cfg.Stripes)
+// lane of a user for a duty. It depends on the number of slots, so a connection changes its
+// lane to its home only when nothing of its own is in the old one.
+func (u *uplink) lane(task string, hash uint64) *lane {
+	slot, stripe := u.gate.deps.Logics.Place(task, hash), (hash>>32)%uint64(u.gate.cfg.Stripes)
 	table := *u.table.Load()
-	if slot >= uint64(len(table)) {
-		table = u.grow(int(slot) + 1)
+	if slot >= len(table) {
+		table = u.grow(slot + 1)
 	}
 	return table[slot][stripe]
+}
+
+// dutyOf names what an item is for. Events concern the home.
+func dutyOf(up *tier.Uplink) string {
+	if up.Event != tier.Uplink_PACKET {
+		return duty.Message
+	}
+	return duty.Of(im.Cmd(up.Cmd))
 }
 
 func (u *uplink) grow(slots int) [][]*lane {
@@ -109,6 +118,7 @@ type packet struct {
 	since int64 // queued, as Gate.now
 	due   int64 // end of its life
 	tried bool  // a Logic may have it
+	aside bool  // not for the home: it is not in its connection's lane
 }
 
 // packetLocked queues a command of the client for his home Logic.
@@ -169,14 +179,28 @@ func (c *Conn) queueLocked(up *tier.Uplink, life time.Duration) bool {
 		u.bytes.Add(-size)
 		return false
 	}
+	now := c.gate.now()
+	p := packet{up: up, conn: c, since: now, due: now + int64(life)}
+	if !c.enterLocked(&p) {
+		u.bytes.Add(-size)
+		return false
+	}
+	return true
+}
+
+// enterLocked puts a packet into its lane. A user's packets keep their order for each duty.
+func (c *Conn) enterLocked(p *packet) bool {
+	u := c.gate.up
+	if task := dutyOf(p.up); task != duty.Message && c.gate.deps.Logics.Split() {
+		p.aside = true
+		return u.lane(task, c.hash).sender.Add(*p)
+	}
 	if c.lined.Load() == 0 {
-		c.lane = u.lane(c.hash)
+		c.lane = u.lane(duty.Message, c.hash)
 	}
 	c.lined.Add(1)
-	now := c.gate.now()
-	if !c.lane.sender.Add(packet{up: up, conn: c, since: now, due: now + int64(life)}) {
+	if !c.lane.sender.Add(*p) {
 		c.lined.Add(-1)
-		u.bytes.Add(-size)
 		return false
 	}
 	return true
@@ -185,7 +209,9 @@ func (c *Conn) queueLocked(up *tier.Uplink, life time.Duration) bool {
 // done: a Logic has the packet, or its sender was answered.
 func (u *uplink) done(p *packet) {
 	u.bytes.Add(-int64(len(p.up.Body)))
-	p.conn.lined.Add(-1)
+	if !p.aside {
+		p.conn.lined.Add(-1)
+	}
 }
 
 // fail answers the packet's sender. A connection whose AUTH failed is closed.

@@ -33,8 +33,9 @@ type world struct {
 }
 
 type setup struct {
-	logics int // slots; default 1
-	spare  int // Logics that are not registered yet
+	logics int      // slots; default 1
+	spare  int      // Logics that are not registered yet
+	serves []string // duties of each slot; nil = all of all
 	config func(*gate.Config)
 }
 
@@ -54,6 +55,9 @@ func newWorld(t *testing.T, s setup) *world {
 	members := control.Members{Slots: max(1, s.logics)}
 	for slot := range members.Slots {
 		in := control.Instance{Tier: "logic", Slot: slot, Addr: fmt.Sprint("logic-", slot), Boot: "b1"}
+		if s.serves != nil {
+			in.Serves = s.serves[slot]
+		}
 		members.Instances = append(members.Instances, in)
 	}
 	for range members.Slots + s.spare {
