@@ -48,7 +48,7 @@ func TestConfigIsChecked(t *testing.T) {
 func TestEveryCommandOfAClientHasARow(t *testing.T) {
 	table := commands()
 	answeredByGateways := []im.Cmd{im.Cmd_NONE, im.Cmd_HELLO, im.Cmd_PING, im.Cmd_PUSH, im.Cmd_PUSH_ACK,
-		im.Cmd_NOTICE, im.Cmd_KICK, im.Cmd_GOAWAY, im.Cmd_ERROR}
+		im.Cmd_NOTICE, im.Cmd_KICK, im.Cmd_GOAWAY, im.Cmd_ERROR, im.Cmd_ANNOUNCE}
 	for word, name := range im.Cmd_name {
 		_, ok := table[im.Cmd(word)]
 		if gateway := slices.Contains(answeredByGateways, im.Cmd(word)); ok == gateway {
