@@ -106,7 +106,7 @@ func (l *load) buckets(b *store.Batch) {
 func BenchmarkCommit(b *testing.B) {
 	servers, err := found()
 	if err != nil {
-		b.Skip(err)
+		unavailable(b, err.Error())
 	}
 	for _, server := range servers {
 		for _, stage := range []string{"message", "whole"} {

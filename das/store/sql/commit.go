@@ -18,9 +18,6 @@ import (
 // written. All other errors are unknown outcomes.
 var ErrNotWritten = store.ErrNotWritten
 
-// errNoReplica: the commit is done, but nobody can say that a replica has it (R20).
-var errNoReplica = errors.New("the database did not confirm that commits wait for a replica")
-
 func notWritten(err error) error { return fmt.Errorf("%w: %w", ErrNotWritten, err) }
 
 // Commit implements store.Store.
@@ -109,9 +106,10 @@ func (s *Store) attempt(ctx context.Context, pool *sql.DB, packets []text, doome
 			return s.failed(ctx, conn, err, b) // without a COMMIT nothing can have been written
 		}
 	}
-	out, err := run(ctx, conn, packets[len(packets)-1])
+	offs := s.offs.Load()
+	out, err := s.run(ctx, conn, packets[len(packets)-1])
 	switch server := (*mysql.MySQLError)(nil); {
-	case err == nil && s.confirmed(out):
+	case err == nil && s.confirmed(out.replica, offs):
 		return "", nil
 	case err == nil:
 		err = errNoReplica
@@ -127,16 +125,12 @@ func (s *Store) attempt(ctx context.Context, pool *sql.DB, packets []text, doome
 
 // answer is what the last packet told.
 type answer struct {
-	ready   bool   // everything before COMMIT is done
-	replica string // the state asked for behind COMMIT
-}
-
-func (s *Store) confirmed(a answer) bool {
-	return !s.cfg.RequireReplica || s.dialect.replicaState == "" || a.replica == s.dialect.replicaOK
+	ready   bool // everything before COMMIT is done
+	replica replicaState
 }
 
 // run sends a packet and reads its rows.
-func run(ctx context.Context, conn *sql.Conn, p text) (a answer, err error) {
+func (s *Store) run(ctx context.Context, conn *sql.Conn, p text) (a answer, err error) {
 	rows, err := conn.QueryContext(ctx, string(p))
 	if err != nil {
 		return a, err
@@ -153,8 +147,9 @@ func run(ctx context.Context, conn *sql.Conn, p text) (a answer, err error) {
 			case 1:
 				err = rows.Scan(&name)
 			case 2:
-				err = rows.Scan(&name, &value)
-				a.replica = string(value)
+				if err = rows.Scan(&name, &value); err == nil {
+					err = a.replica.read(s.dialect, name, value)
+				}
 			}
 			if err != nil {
 				return a, err

@@ -19,8 +19,13 @@ type dialect struct {
 	// there two commits of the same bucket wait for each other.
 	share string
 	// replicaState asks whether commits wait for a replica, as rows of (name, value); empty:
-	// they always do. replicaOK is the value that says yes.
-	replicaState, replicaOK string
+	// they always do. replicaOn is the name whose value ON says yes, replicaOffs the one that
+	// counts how often that has ended.
+	replicaState, replicaOn, replicaOffs string
+	// readOnly is an expression: may nobody write here?
+	readOnly string
+	// takeover is how a replica becomes the primary; nil: the database does so by itself.
+	takeover *takeover
 	// conflicts are the errors of a transaction that lost against another before its COMMIT:
 	// nothing was written, it may be repeated.
 	conflicts map[uint16]bool
@@ -37,7 +42,10 @@ var mySQL = dialect{
 	name: "MySQL", goose: goose.DialectMySQL,
 	snapshot:     "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
 	share:        " FOR SHARE",
-	replicaState: "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_source_status'", replicaOK: "ON",
+	replicaState: "SHOW GLOBAL STATUS WHERE Variable_name IN ('Rpl_semi_sync_source_status','Rpl_semi_sync_source_no_times')",
+	replicaOn:    "Rpl_semi_sync_source_status", replicaOffs: "Rpl_semi_sync_source_no_times",
+	takeover:  &mySQLTakeover,
+	readOnly:  "@@GLOBAL.read_only OR @@GLOBAL.super_read_only",
 	conflicts: map[uint16]bool{errLockTimeout: true, errDeadlock: true},
 }
 
@@ -45,7 +53,10 @@ var mariaDB = dialect{
 	name: "MariaDB", goose: goose.DialectMySQL,
 	snapshot:     "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
 	share:        " LOCK IN SHARE MODE",
-	replicaState: "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_master_status'", replicaOK: "ON",
+	replicaState: "SHOW GLOBAL STATUS WHERE Variable_name IN ('Rpl_semi_sync_master_status','Rpl_semi_sync_master_no_times')",
+	replicaOn:    "Rpl_semi_sync_master_status", replicaOffs: "Rpl_semi_sync_master_no_times",
+	readOnly: "@@GLOBAL.read_only",
+	takeover: &mariaDBTakeover,
 	// 1020: "record has changed since last read"
 	conflicts: map[uint16]bool{errLockTimeout: true, errDeadlock: true, 1020: true},
 }
@@ -54,6 +65,7 @@ var tiDB = dialect{
 	name: "TiDB", goose: goose.DialectTiDB,
 	snapshot: "START TRANSACTION WITH CONSISTENT SNAPSHOT",
 	share:    " FOR UPDATE",
+	readOnly: "@@GLOBAL.tidb_restricted_read_only OR @@GLOBAL.tidb_super_read_only",
 	// 8002, 8022, 9007: write conflicts; 8028: the schema changed meanwhile; 9001, 9002, 9003,
 	// 9005: a part of the cluster is busy or moving.
 	conflicts: map[uint16]bool{errLockTimeout: true, errDeadlock: true,

@@ -35,8 +35,11 @@ type server struct{ name, dsn string }
 // does not count for the cache of go test.
 var found = sync.OnceValues(func() (servers []server, err error) {
 	for _, v := range variables {
-		if dsn := os.Getenv(v); dsn != "" {
+		dsn := os.Getenv(v)
+		if dsn != "" {
 			servers = append(servers, server{v[len("HONGYAN_TEST_"):], dsn})
+		} else if required() && v != "HONGYAN_TEST_MARIADB" { // not part of the set
+			return nil, fmt.Errorf("%s is not set (make servers)", v)
 		}
 	}
 	if len(servers) > 0 {
@@ -49,11 +52,24 @@ var found = sync.OnceValues(func() (servers []server, err error) {
 	atEnd = append(atEnd, func() { os.RemoveAll(dir) })
 	s, stop, err := startMariaDB(dir)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("no %v (make servers), and no MariaDB can be started here: %w", variables, err)
 	}
 	atEnd = append(atEnd, stop)
 	return []server{s}, nil
 })
+
+// required tells that a server that is not there is a failure.
+func required() bool { return os.Getenv("HONGYAN_TEST_REQUIRE_SERVERS") != "" }
+
+// unavailable ends a test that lacks its server.
+func unavailable(t testing.TB, why string) {
+	t.Helper()
+	if required() {
+		t.Fatal(why)
+	}
+	fmt.Fprintf(os.Stderr, "%s: NOT TESTED: %s\n", t.Name(), why)
+	t.Skip(why)
+}
 
 var atEnd []func()
 
@@ -65,8 +81,8 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// startMariaDB starts a server of its own in dir, with options besides those of all.
-func startMariaDB(dir string, options ...string) (server, func(), error) {
+// startMariaDB starts a server of its own in dir.
+func startMariaDB(dir string) (server, func(), error) {
 	daemon, err := exec.LookPath("mariadbd")
 	if err != nil {
 		if daemon, err = exec.LookPath("/usr/sbin/mariadbd"); err != nil {
@@ -83,9 +99,9 @@ func startMariaDB(dir string, options ...string) (server, func(), error) {
 	if err != nil {
 		return server{}, nil, err
 	}
-	cmd := exec.Command(daemon, append([]string{"--no-defaults", "--datadir=" + data, "--socket=" + filepath.Join(dir, "s"),
-		"--pid-file=" + filepath.Join(dir, "pid"), "--log-error=" + filepath.Join(dir, "log"), "--port=" + strconv.Itoa(port),
-		"--bind-address=127.0.0.1", "--skip-name-resolve", "--innodb-buffer-pool-size=256M", userOption()}, options...)...)
+	cmd := exec.Command(daemon, "--no-defaults", "--datadir="+data, "--socket="+filepath.Join(dir, "s"),
+		"--pid-file="+filepath.Join(dir, "pid"), "--log-error="+filepath.Join(dir, "log"), "--port="+strconv.Itoa(port),
+		"--bind-address=127.0.0.1", "--skip-name-resolve", "--innodb-buffer-pool-size=256M", userOption())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return server{}, nil, err
@@ -205,8 +221,7 @@ func onServers(t *testing.T, test func(t *testing.T, s server)) {
 	t.Helper()
 	servers, err := found()
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: NOT TESTED over any database: no %v, and no MariaDB can be started here: %v\n", t.Name(), variables, err)
-		t.Skip("no database server")
+		unavailable(t, err.Error())
 	}
 	for _, s := range servers {
 		t.Run(s.name, func(t *testing.T) { test(t, s) })

@@ -31,10 +31,14 @@ type Store struct {
 
 	packet   int // bytes a packet may hold
 	closed   atomic.Bool
+	offs     atomic.Uint64 // how often waiting for a replica had ended, when last asked
 	barriers atomic.Uint64 // picks a barrier row
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store   = (*Store)(nil)
+	_ store.Barrier = (*Store)(nil)
+)
 
 // Open connects to a database and looks whether it can serve: the kind of server, the
 // version of the schema.
@@ -82,7 +86,13 @@ func (s *Store) open(ctx context.Context, d *mysql.Config) (err error) {
 	if s.dialect, err = dialectOf(version); err != nil {
 		return err
 	}
-	return checkSchema(ctx, s.writes)
+	if err := checkSchema(ctx, s.writes); err != nil {
+		return err
+	}
+	if s.waits() {
+		_, err = s.askReplica(ctx)
+	}
+	return err
 }
 
 // Now implements store.Store by the server's clock.
@@ -134,29 +144,6 @@ func (s *Store) SetBucket(ctx context.Context, id uint32, state store.BucketStat
 	sc.statement(q)
 	if err := s.execute(ctx, s.writes, sc, nil); err != nil {
 		return fmt.Errorf("write bucket %d: %w", id, err)
-	}
-	return nil
-}
-
-// Barrier writes a row and returns when it is committed cleanly: on the replica too, with
-// RequireReplica. Then everything that was visible before the call is there as well, whoever
-// committed it, and may be acked or pushed (R19). Without RequireReplica it has nothing to
-// prove and returns at once.
-func (s *Store) Barrier(ctx context.Context) error {
-	if s.closed.Load() {
-		return store.ErrClosed
-	}
-	if !s.cfg.RequireReplica || s.dialect.replicaState == "" {
-		return ctx.Err()
-	}
-	var q text
-	q.raw("INSERT INTO barrier (id,n) VALUES (")
-	q.uint(s.barriers.Add(1) % 16)
-	q.raw(",1) ON DUPLICATE KEY UPDATE n=n+1")
-	sc := newScript(s.packet)
-	sc.statement(q)
-	if err := s.execute(ctx, s.writes, sc, nil); err != nil {
-		return fmt.Errorf("barrier: %w", err)
 	}
 	return nil
 }
