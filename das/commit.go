@@ -2,6 +2,7 @@ package das
 
 import (
 	"fmt"
+	"log/slog"
 	"math"
 	"slices"
 
@@ -132,16 +133,37 @@ func (p *plan) startOwner(kind tier.Outbox, owner string) error {
 	if o.seen(kind, owner) {
 		return nil
 	}
-	v, err := p.snapshot()
-	if err != nil {
-		return err
+	highest := uint64(0)
+	for db := range p.w.das.parts {
+		n, err := p.lastOf(db, kind, owner)
+		switch {
+		case err == nil:
+			highest = max(highest, n)
+		case db == p.w.db:
+			return err
+		default: // it must not stop this one; to repeat a number takes a clock that went back besides
+			p.w.das.log.Warn("numbers rows without a look at all databases", "owner", owner, slog.Any("error", err))
+		}
 	}
+	o.start(kind, owner, highest)
+	return nil
+}
+
+// lastOf is the highest number of the owner's rows in a database that is not below where
+// this life begins, 0 for none.
+func (p *plan) lastOf(db int, kind tier.Outbox, owner string) (uint64, error) {
+	v, err := p.w.das.parts[db].View(p.ctx)
+	if err != nil {
+		return 0, fmt.Errorf("open a view: %w", err)
+	}
+	defer v.Close()
+	o := p.w.das.outbox
 	last := store.RowKey{Owner: owner, N: storedN(o.shard, o.first-1)}
 	from := last
 	for {
 		next, err := lastRow(v, kind, last)
 		if err != nil {
-			return fmt.Errorf("look for rows of %q: %w", owner, err)
+			return 0, fmt.Errorf("look for rows of %q: %w", owner, err)
 		}
 		if shard, _ := toldN(next.N); next.Owner != owner || shard != o.shard || next == last {
 			break
@@ -149,10 +171,9 @@ func (p *plan) startOwner(kind tier.Outbox, owner string) error {
 		last = next
 	}
 	if last == from {
-		last.N = 0
+		return 0, nil
 	}
-	o.start(kind, owner, last.N)
-	return nil
+	return last.N, nil
 }
 
 // lastRow is the key of the last row of a page after the key that has its owner and shard,

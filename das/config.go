@@ -57,7 +57,7 @@ type QueueConfig struct {
 	Bytes int `koanf:"bytes"` // their size in bytes
 }
 
-// WritersConfig counts writers. A store that is exclusive has one for everything.
+// WritersConfig counts writers, of each database. A store that is exclusive has one for everything.
 type WritersConfig struct {
 	Conversations int `koanf:"conversations"` // for what is keyed by conversation
 	Users         int `koanf:"users"`         // for what is keyed by user
@@ -70,6 +70,9 @@ type CommitConfig struct {
 	Appends int           `koanf:"appends"` // accepted and not settled at most
 	Timeout time.Duration `koanf:"timeout"` // then the outcome is unknown
 	Repeats int           `koanf:"repeats"` // of an item whose key was fenced, then unavailable
+	// Hold is how long an item waits here for a bucket that is closed, as it is for a moment
+	// while it moves to another database; then unavailable.
+	Hold time.Duration `koanf:"hold"`
 	// LazyDelay is how long cursors and finished outbox rows may wait for another commit to
 	// ride on.
 	LazyDelay time.Duration `koanf:"lazy_delay"`
@@ -123,7 +126,7 @@ func DefaultConfig() Config {
 		Writers: WritersConfig{Conversations: 2, Users: 2},
 		Commit: CommitConfig{
 			Items: 512, Bytes: 4 << 20, Appends: 16384,
-			Timeout: 10 * time.Second, Repeats: 8, LazyDelay: 2 * time.Second,
+			Timeout: 10 * time.Second, Repeats: 8, LazyDelay: 2 * time.Second, Hold: time.Second,
 		},
 		Cache:        CacheConfig{Conversations: 100_000, Users: 100_000, Members: 200_000},
 		Reads:        ReadsConfig{Message: 16, Session: 16, Contact: 8, System: 4, Waiting: 64},
@@ -171,6 +174,7 @@ func (c Config) positive() []setting {
 		{"commit.appends", int64(c.Commit.Appends)},
 		{"commit.timeout", int64(c.Commit.Timeout)},
 		{"commit.repeats", int64(c.Commit.Repeats)},
+		{"commit.hold", int64(c.Commit.Hold)},
 		{"commit.lazy_delay", int64(c.Commit.LazyDelay)},
 		{"cache.conversations", int64(c.Cache.Conversations)},
 		{"cache.users", int64(c.Cache.Users)},

@@ -45,8 +45,10 @@ type Das struct {
 	overdue   atomic.Int64 // fan-out rows older than Lag.Age, at the last look
 	lanes     lanes
 
-	convWriters []*writer // by hash of the conversation
-	userWriters []*writer // by hash of the user; the same one writer on an exclusive store
+	placed      store.Placed // nil: one database
+	parts       []store.Store
+	convWriters [][]*writer // of each database, by hash of the conversation
+	userWriters [][]*writer // by hash of the user; the same one writer on an exclusive store
 
 	senders  sync.WaitGroup
 	draining chan struct{} // closed when nothing is accepted any more
@@ -75,6 +77,9 @@ func New(cfg Config, deps Deps) (*Das, error) {
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
+	if err := d.findParts(); err != nil {
+		return nil, err
+	}
 	d.outbox = newOutbox(deps.Self.Slot, d.began)
 	d.callers = callers{das: d, list: make(map[callerKey]*caller)}
 	for b := range businesses {
@@ -87,39 +92,6 @@ func New(cfg Config, deps Deps) (*Das, error) {
 		return nil, fmt.Errorf("das metrics: %w", err)
 	}
 	return d, nil
-}
-
-// makeWriters: one for everything where heads of conversations and users move in one
-// commit, else several that split the keys.
-func (d *Das) makeWriters() {
-	if d.store.Exclusive() || d.oneCommit {
-		w := newWriter(d, "all", session, receipt, fanout, contact, message, system)
-		d.convWriters, d.userWriters = []*writer{w}, []*writer{w}
-		return
-	}
-	for i := range d.cfg.Writers.Conversations {
-		d.convWriters = append(d.convWriters, newWriter(d, fmt.Sprintf("conversations %d", i), message))
-	}
-	for i := range d.cfg.Writers.Users {
-		d.userWriters = append(d.userWriters, newWriter(d, fmt.Sprintf("users %d", i), session, receipt, fanout, contact, system))
-	}
-}
-
-// writers are all of them, each once.
-func (d *Das) writers() []*writer {
-	if d.convWriters[0] == d.userWriters[0] {
-		return d.convWriters
-	}
-	return append(append([]*writer(nil), d.convWriters...), d.userWriters...)
-}
-
-// writerOf is the writer of an item's key.
-func (d *Das) writerOf(it *item) *writer {
-	list := d.userWriters
-	if it.biz == message {
-		list = d.convWriters
-	}
-	return list[int(it.hash>>32)%len(list)]
 }
 
 // Run commits until ctx ends, and then for at most DrainTime what was accepted before. An

@@ -11,18 +11,19 @@ import (
 	"hongyan/internal/control"
 )
 
-// FuzzParseRowKey: the after of a Scan comes from outside.
-func FuzzParseRowKey(f *testing.F) {
+// FuzzParseScanKey: the after of a Scan comes from outside.
+func FuzzParseScanKey(f *testing.F) {
 	f.Add("")
 	f.Add("12/boot-L1")
-	f.Add(formatRowKey(store.RowKey{Owner: "a/b", N: 1<<64 - 1}))
+	f.Add("2:12/boot:L1")
+	f.Add(formatScanKey(0, store.RowKey{Owner: "a/b", N: 1<<64 - 1}))
 	f.Fuzz(func(t *testing.T, s string) {
-		k, err := parseRowKey(s)
+		db, k, err := parseScanKey(s)
 		if err != nil || k == (store.RowKey{}) {
 			return
 		}
-		if again, err := parseRowKey(formatRowKey(k)); err != nil || again != k {
-			t.Fatalf("%q is %v, written and read again %v, %v", s, k, again, err)
+		if at, again, err := parseScanKey(formatScanKey(db, k)); err != nil || again != k || at != db {
+			t.Fatalf("%q is %d %v, written and read again %d %v, %v", s, db, k, at, again, err)
 		}
 	})
 }

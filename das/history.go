@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"hongyan/das/store"
 	"hongyan/idl/code"
@@ -33,25 +34,57 @@ func (d *Das) History(ctx context.Context, req *tier.HistoryRequest) (*im.Histor
 		return nil, code.Errorf(code.BadRequest, "from_seq %d is beyond to_seq %d", h.FromSeq, h.ToSeq)
 	}
 	return reading(ctx, d, d.lanes.message, "history", func(v store.View) (*im.HistoryRsp, error) {
-		return history(v, key, h, d.cfg.MaxAnswer)
+		epoch, err := epochOf(v, key)
+		if err != nil {
+			return nil, err
+		}
+		head, err := v.Conv(key)
+		if err != nil {
+			return nil, fmt.Errorf("read the head of %q: %w", key.ID, err)
+		}
+		if head.Seq == 0 {
+			return nil, notMember(key.ID)
+		}
+		if rsp := d.historyOfCopy(ctx, key, epoch, head, h); rsp != nil {
+			return rsp, nil
+		}
+		return history(v, key, head, h, d.cfg.MaxAnswer)
 	})
 }
 
-func history(v store.View, key store.Key, h *im.History, maxAnswer int) (*im.HistoryRsp, error) {
-	room, modsRoom := budgets(maxAnswer)
-	if _, err := epochOf(v, key); err != nil {
-		return nil, err
+// historyOfCopy reads the entries from a copy of the database, if one has everything that the
+// primary's head tells of (R23, DD-08). nil: there is none, or it failed.
+func (d *Das) historyOfCopy(ctx context.Context, key store.Key, epoch uint64, head store.ConvHead, h *im.History) *im.HistoryRsp {
+	copies, ok := d.store.(store.Replicated)
+	if !ok {
+		return nil
 	}
-	head, err := v.Conv(key)
+	v, err := copies.Replica(ctx, bucketOf(key))
 	if err != nil {
-		return nil, fmt.Errorf("read the head of %q: %w", key.ID, err)
+		return nil
 	}
-	if head.Seq == 0 {
-		return nil, notMember(key.ID)
+	defer v.Close()
+	if b, err := v.Bucket(bucketOf(key)); err != nil || b.Epoch != epoch {
+		return nil
 	}
+	if there, err := v.Conv(key); err != nil || there.Seq < head.Seq {
+		return nil
+	}
+	rsp, err := history(v, key, head, h, d.cfg.MaxAnswer)
+	if err != nil {
+		d.log.Warn("a copy could not be read", slog.Any("error", err))
+		return nil
+	}
+	return rsp
+}
+
+// history reads entries up to a head that was read before.
+func history(v store.View, key store.Key, head store.ConvHead, h *im.History, maxAnswer int) (*im.HistoryRsp, error) {
+	room, modsRoom := budgets(maxAnswer)
 	rsp := &im.HistoryRsp{ReadAtSeq: head.Seq}
 	limit := clamp(h.Limit, historyDefault, historyMost)
 	var list []*store.Message
+	var err error
 	if h.FromSeq > 0 || h.ToSeq > 0 {
 		to := head.Seq
 		if h.ToSeq > 0 {
@@ -63,7 +96,11 @@ func history(v store.View, key store.Key, h *im.History, maxAnswer int) (*im.His
 		list = room.oldest(list)
 		rsp.More = len(list) > 0 && list[len(list)-1].Seq < to
 	} else {
-		list, err = v.Last(key, h.BeforeSeq, limit)
+		before := head.Seq + 1
+		if h.BeforeSeq > 0 {
+			before = min(before, h.BeforeSeq)
+		}
+		list, err = v.Last(key, before, limit)
 		list = room.newest(list)
 		rsp.More = len(list) > 0 && list[0].Seq > 1
 	}
@@ -89,7 +126,7 @@ func (d *Das) Find(ctx context.Context, req *tier.FindRequest) (*tier.FindReply,
 	if !key.Valid() {
 		return nil, code.Errorf(code.BadRequest, "tenant %.80q or conv %.140q", req.Tenant, req.Conv)
 	}
-	return reading(ctx, d, d.lanes.message, "find", func(v store.View) (*tier.FindReply, error) {
+	return confirmed(ctx, d, d.lanes.message, "find", func(v store.View) (*tier.FindReply, error) {
 		if _, err := epochOf(v, key); err != nil {
 			return nil, err
 		}
@@ -113,7 +150,7 @@ func (d *Das) ReadPoint(ctx context.Context, req *tier.ReadPointRequest) (*tier.
 	if err != nil {
 		return nil, err
 	}
-	return reading(ctx, d, d.lanes.message, "read_point", func(v store.View) (*tier.ReadPointReply, error) {
+	return confirmed(ctx, d, d.lanes.message, "read_point", func(v store.View) (*tier.ReadPointReply, error) {
 		return readPoint(v, key, id, req.Uid, req.Seq)
 	})
 }

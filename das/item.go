@@ -41,6 +41,10 @@ type item struct {
 	biz     business
 	repeats int  // how often a fence hit it
 	quiet   bool // nobody waits for an answer
+	db      int  // finished rows: of which database
+
+	held    time.Duration // since when its bucket is closed; 0 = it is not
+	derived bool          // its answer comes from rows that this plan does not write (R19)
 
 	new *entry // of an append
 	out outcome
@@ -58,6 +62,7 @@ type outcome struct {
 	tellRow   bool    // tell the row itself too
 	epoch     uint64  // of the user of row
 	moved     bool    // this item moved row
+	held      bool    // no answer yet: its bucket is closed
 	login     *tier.LoggedIn
 	order     *tier.FanOutOrder // two-stage: what to fan out
 	conv      string            // read, with an order: its conversation

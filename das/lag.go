@@ -2,6 +2,7 @@ package das
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -44,11 +45,26 @@ func (d *Das) watchLag(ctx context.Context) {
 func (d *Das) overdueRows(ctx context.Context) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.Commit.Timeout)
 	defer cancel()
-	now, err := d.store.Now(ctx)
+	rows, failed := 0, []error(nil)
+	for _, part := range d.parts { // those that are not there count for nothing
+		n, err := d.overdueIn(ctx, part)
+		if err != nil {
+			failed = append(failed, err)
+		}
+		rows += n
+	}
+	if len(failed) < len(d.parts) {
+		failed = nil
+	}
+	return rows, errors.Join(failed...)
+}
+
+func (d *Das) overdueIn(ctx context.Context, part store.Store) (int, error) {
+	now, err := part.Now(ctx)
 	if err != nil {
 		return 0, err
 	}
-	v, err := d.store.View(ctx)
+	v, err := part.View(ctx)
 	if err != nil {
 		return 0, err
 	}

@@ -107,6 +107,7 @@ func (p *plan) readPoint(it *item, m *member, r *tier.ReadMark) (position, error
 	if err != nil {
 		return position{}, err
 	}
+	it.derived = true // of a log that may be in another database than what is written
 	at := position{seq: point.Seq, ord: point.Ord}
 	at.own[m.side] = point.Own
 	return at, nil

@@ -29,6 +29,8 @@ type metrics struct {
 	repeats     prometheus.Counter
 	staleKeys   prometheus.Counter
 	results     prometheus.Counter
+	held        prometheus.Counter
+	handed      prometheus.Counter
 	loads       [caches]prometheus.Counter
 	readTime    *prometheus.HistogramVec
 	readRefused *prometheus.CounterVec
@@ -66,6 +68,8 @@ func newMetrics(d *Das, r prometheus.Registerer) (*metrics, error) {
 	m.repeats = counters("repeats_total", "Items repeated because a key of theirs was fenced.").WithLabelValues()
 	m.staleKeys = counters("stale_total", "Plans thrown away because memory differed from the store.").WithLabelValues()
 	m.results = counters("results_dropped_total", "Results that could not be told to their Logic.").WithLabelValues()
+	m.held = counters("held_total", "Times that an item waited because its bucket was closed.").WithLabelValues()
+	m.handed = counters("handed_total", "Items handed to the writers of another database, because their bucket has moved.").WithLabelValues()
 	m.readTime = histograms("read_seconds", "Time of a read, waiting included.", seconds(), "read")
 	m.readRefused = counters("reads_refused_total", "Reads refused because too many waited.", "read")
 	list = append(list, d.gauges()...)
@@ -134,6 +138,8 @@ func (m *metrics) committed(took time.Duration, items int, err error) {
 		} {
 			m.fencedKeys.WithLabelValues(kind).Add(float64(n))
 		}
+	} else if errors.Is(err, store.ErrNotWritten) {
+		outcome = "refused"
 	} else if err != nil {
 		outcome = "unknown"
 	}

@@ -10,20 +10,22 @@ import (
 	"hongyan/das/store"
 	"hongyan/idl/code"
 	"hongyan/internal/conv"
-	"hongyan/internal/route"
 )
 
 // plan decides a batch of items against what its writer remembers, reading what is
 // missing, and builds the commit. Nothing it decides is remembered until the commit is
 // done: a plan is thrown away as often as it takes. A writer has one, and uses it again.
 type plan struct {
-	w      *writer
-	ctx    context.Context
-	number uint64
-	at     time.Duration // since the das was made
-	ms     int64         // of this process's clock: what entries are stamped with
-	view   store.View    // opened at the first read
-	clock  int64         // of the store; 0 = not asked
+	w        *writer
+	ctx      context.Context
+	number   uint64
+	at       time.Duration // since the das was made
+	ms       int64         // of this process's clock: what entries are stamped with
+	view     store.View    // opened at the first read
+	shown    store.View    // the same, after it was closed too
+	closed   fences        // buckets that were found closed
+	deciding *item
+	clock    int64 // of the store; 0 = not asked
 
 	batch   store.Batch
 	items   []*item
@@ -53,9 +55,6 @@ type repush struct {
 // errStale: something remembered differs from the store. It was dropped: plan again.
 var errStale = errors.New("stale belief")
 
-// errClosed: a bucket may not be written here.
-var errClosed = code.Errorf(code.Unavailable, "the bucket of this key is closed here")
-
 func newPlan(w *writer) *plan {
 	return &plan{
 		w:        w,
@@ -71,18 +70,25 @@ func (p *plan) begin(ctx context.Context, items []*item) {
 	p.ms = time.Now().UnixMilli()
 	p.clock = 0
 	p.failing = nil
+	p.shown = nil
+	p.closed.clear()
 }
 
 // decide plans every item in order. An error means that nothing may be committed: errStale
 // to plan again, anything else that the store could not be read.
 func (p *plan) decide() error {
 	for _, it := range p.items {
-		it.out = outcome{}
+		it.out, it.derived = outcome{}, false
+		p.deciding = it
 		if it.expired(p.at) {
 			it.deny(code.Expired, "waited longer than its time to live")
 			continue
 		}
 		if err := p.item(it); err != nil {
+			if err == errClosed && p.w.hold(it, p.at) {
+				it.out = outcome{held: true}
+				continue
+			}
 			if e, ok := errors.AsType[*code.Error](err); ok {
 				it.denyErr(e)
 				continue
@@ -97,6 +103,9 @@ func (p *plan) decide() error {
 // item plans one write. A *code.Error is its answer, given before anything was changed.
 func (p *plan) item(it *item) error {
 	r := it.req
+	if p.closed.has[it.bucket()] && r.Done == nil {
+		return errClosed
+	}
 	switch {
 	case r.Append != nil:
 		return p.append(it, r.Append)
@@ -128,7 +137,7 @@ func (p *plan) snapshot() (store.View, error) {
 		if err != nil {
 			return nil, fmt.Errorf("open a view: %w", err)
 		}
-		p.view = v
+		p.view, p.shown = v, v
 	}
 	return p.view, nil
 }
@@ -144,7 +153,7 @@ func (p *plan) closeView() {
 // now is the store's clock, asked once.
 func (p *plan) now() (int64, error) {
 	if p.clock == 0 {
-		ms, err := p.w.das.store.Now(p.ctx)
+		ms, err := p.w.store.Now(p.ctx)
 		if err != nil {
 			return 0, fmt.Errorf("read the store's clock: %w", err)
 		}
@@ -167,6 +176,7 @@ func (p *plan) epoch(bucket uint32) (uint64, error) {
 	case err != nil:
 		return 0, fmt.Errorf("read bucket %d: %w", bucket, err)
 	case !b.Open:
+		p.closed.add(bucket)
 		return 0, errClosed
 	}
 	p.w.epochs[bucket] = b.Epoch
@@ -181,8 +191,7 @@ func (p *plan) fence(bucket uint32) error {
 	if _, err := p.epoch(bucket); err != nil {
 		return err
 	}
-	p.fences.has[bucket] = true
-	p.fences.list = append(p.fences.list, bucket)
+	p.fences.add(bucket)
 	return nil
 }
 
@@ -190,6 +199,13 @@ func (p *plan) fence(bucket uint32) error {
 type fences struct {
 	has  [store.Buckets]bool
 	list []uint32
+}
+
+func (f *fences) add(id uint32) {
+	if !f.has[id] {
+		f.has[id] = true
+		f.list = append(f.list, id)
+	}
 }
 
 func (f *fences) clear() {
@@ -209,7 +225,7 @@ func (w *writer) keep(k store.Key) store.Key {
 	return store.Key{Tenant: tenant, ID: strings.Clone(k.ID)}
 }
 
-func bucketOf(k store.Key) uint32 { return route.Bucket(route.Hash(k.Tenant, k.ID)) }
+func bucketOf(k store.Key) uint32 { return k.Bucket() }
 
 // conversation returns what is remembered of a log, read if need be.
 func (p *plan) conversation(k store.Key) (*conversation, error) {
@@ -380,6 +396,7 @@ func (p *plan) confirmBucket(bucket uint32) error {
 	if p.w.exclusive {
 		return nil
 	}
+	p.deciding.derived = true
 	v, err := p.snapshot()
 	if err != nil {
 		return err
@@ -389,6 +406,7 @@ func (p *plan) confirmBucket(bucket uint32) error {
 	case err != nil:
 		return fmt.Errorf("read bucket %d: %w", bucket, err)
 	case !b.Open:
+		p.closed.add(bucket)
 		return errClosed
 	case b.Epoch != p.w.epochs[bucket] && p.w.epochs[bucket] != 0:
 		p.w.dropBucket(bucket)

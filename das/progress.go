@@ -14,7 +14,7 @@ const progressMost = 1000
 
 // Progress implements tier.Das: how far each user's log has come and how far he has: heads,
 // woken, best cursor, and his live sessions and devices where asked for. From the store, in
-// one snapshot (R16).
+// one snapshot of each database (R16), in no order; who cannot be read just now is left out.
 func (d *Das) Progress(ctx context.Context, req *tier.ProgressRequest) (*tier.ProgressReply, error) {
 	if len(req.Uids) > progressMost {
 		return nil, code.Errorf(code.TooLarge, "%d users asked for, over %d", len(req.Uids), progressMost)
@@ -24,17 +24,50 @@ func (d *Das) Progress(ctx context.Context, req *tier.ProgressRequest) (*tier.Pr
 			return nil, err
 		}
 	}
-	return reading(ctx, d, d.lanes.session, "progress", func(v store.View) (*tier.ProgressReply, error) {
-		reply := &tier.ProgressReply{Users: make([]*tier.UserProgress, len(req.Uids))}
-		for i, uid := range req.Uids {
-			u, err := progress(v, store.Key{Tenant: req.Tenant, ID: uid}, req.Sessions, req.Devices)
-			if err != nil {
-				return nil, err
+	return d.eachPart(req.Uids, func(uid string) store.Key { return store.Key{Tenant: req.Tenant, ID: uid} }, func(uids []string) (*tier.ProgressReply, error) {
+		return confirmed(ctx, d, d.lanes.session, "progress", func(v store.View) (*tier.ProgressReply, error) {
+			reply := &tier.ProgressReply{Users: make([]*tier.UserProgress, len(uids))}
+			for i, uid := range uids {
+				u, err := progress(v, store.Key{Tenant: req.Tenant, ID: uid}, req.Sessions, req.Devices)
+				if err != nil {
+					return nil, err
+				}
+				reply.Users[i] = u
 			}
-			reply.Users[i] = u
-		}
-		return reply, nil
+			return reply, nil
+		})
 	})
+}
+
+// eachPart asks about the users of each database by themselves: one that is not there, or
+// cannot confirm what it shows, leaves its users out of the reply and spoils nothing for the
+// others. An error: there is nothing to tell.
+func (d *Das) eachPart(uids []string, key func(string) store.Key, ask func([]string) (*tier.ProgressReply, error)) (*tier.ProgressReply, error) {
+	if len(d.parts) == 1 {
+		return ask(uids)
+	}
+	byPart := make([][]string, len(d.parts))
+	for _, uid := range uids {
+		db := d.database(key(uid).Bucket())
+		byPart[db] = append(byPart[db], uid)
+	}
+	reply := &tier.ProgressReply{}
+	var failed error
+	for _, uids := range byPart {
+		if len(uids) == 0 {
+			continue
+		}
+		part, err := ask(uids)
+		if err != nil {
+			failed = err
+			continue
+		}
+		reply.Users = append(reply.Users, part.Users...)
+	}
+	if len(reply.Users) == 0 && failed != nil {
+		return nil, failed
+	}
+	return reply, nil
 }
 
 func progress(v store.View, user store.Key, sessions, devices bool) (*tier.UserProgress, error) {

@@ -3,6 +3,7 @@ package das
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 
@@ -20,36 +21,91 @@ const (
 )
 
 // Scan implements tier.Das: outbox rows of any owner that are older than an age by the
-// store's clock, in the order of their keys. Next, if not empty, is the after of the next
-// page. Orders come without messages: they are read from the log.
+// store's clock, in the order of their keys, one database after the other. Next, if not empty,
+// is the after of the next page. Orders come without messages: they are read from the log.
 func (d *Das) Scan(ctx context.Context, req *tier.ScanRequest) (*tier.ScanReply, error) {
 	if req.MinAgeMs < 0 {
 		return nil, code.Errorf(code.BadRequest, "min_age_ms %d is negative", req.MinAgeMs)
 	}
-	after, err := parseRowKey(req.After)
+	if req.Kind != tier.Outbox_FANOUT && req.Kind != tier.Outbox_DELIVER {
+		return nil, code.Errorf(code.BadRequest, "outbox %d is unknown", req.Kind)
+	}
+	db, after, err := parseScanKey(req.After)
 	if err != nil {
 		return nil, err
 	}
-	now, err := d.store.Now(ctx)
-	if err != nil {
-		return nil, d.readError("scan", err)
-	}
-	s := scan{now: now, before: now - req.MinAgeMs, after: after, limit: clamp(req.Limit, scanDefault, scanMost)}
-	return reading(ctx, d, d.lanes.system, "scan", func(v store.View) (*tier.ScanReply, error) {
-		switch req.Kind {
-		case tier.Outbox_FANOUT:
-			return s.fanOut(v)
-		case tier.Outbox_DELIVER:
-			return s.deliver(v)
+	limit := clamp(req.Limit, scanDefault, scanMost)
+	reply := &tier.ScanReply{}
+	var failed error
+	for ; db < len(d.parts) && len(reply.Rows) < limit; db, after = db+1, (store.RowKey{}) {
+		page, err := d.scanPart(ctx, db, req, after, limit-len(reply.Rows))
+		if err != nil { // the rows of the others are not to wait for it
+			failed = err
+			continue
 		}
-		return nil, code.Errorf(code.BadRequest, "outbox %d is unknown", req.Kind)
+		reply.Rows = append(reply.Rows, page.Rows...)
+		if reply.Next = page.Next; reply.Next != "" {
+			return reply, nil
+		}
+	}
+	switch {
+	case len(reply.Rows) == 0 && failed != nil:
+		return nil, failed
+	case db < len(d.parts):
+		reply.Next = formatScanKey(db, store.RowKey{})
+	}
+	return reply, nil
+}
+
+// scanPart reads a page of one database. What it finds is driven again, so it must last (R19).
+func (d *Das) scanPart(ctx context.Context, db int, req *tier.ScanRequest, after store.RowKey, limit int) (*tier.ScanReply, error) {
+	part := d.parts[db]
+	return inLane(ctx, d, d.lanes.system, "scan", func() (*tier.ScanReply, error) {
+		now, err := part.Now(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s := scan{das: d, ctx: ctx, now: now, before: now - req.MinAgeMs, db: db, after: after, limit: limit}
+		defer s.close()
+		return once(ctx, part, func(v store.View) (*tier.ScanReply, error) {
+			if req.Kind == tier.Outbox_FANOUT {
+				return s.fanOut(v)
+			}
+			return s.deliver(v)
+		}, true)
 	})
 }
 
 type scan struct {
+	das         *Das
+	ctx         context.Context
 	now, before int64
+	db          int
 	after       store.RowKey
 	limit       int
+	buckets     store.View // of all databases, for epochs; nil = not opened
+}
+
+// epoch of a user's bucket, which may have moved away from where the row is.
+func (s *scan) epoch(v store.View, user store.Key) (uint64, error) {
+	if s.das.placed != nil {
+		if s.buckets == nil {
+			all, err := s.das.store.View(s.ctx)
+			if err != nil {
+				return 0, err
+			}
+			s.buckets = all
+		}
+		v = s.buckets
+	}
+	b, err := v.Bucket(bucketOf(user))
+	return b.Epoch, err
+}
+
+func (s *scan) close() {
+	if s.buckets != nil {
+		s.buckets.Close()
+	}
 }
 
 func (s *scan) fanOut(v store.View) (*tier.ScanReply, error) {
@@ -69,7 +125,9 @@ func (s *scan) fanOut(v store.View) (*tier.ScanReply, error) {
 		}
 		reply.Rows[i] = row
 	}
-	s.next(reply)
+	if n := len(rows); n > 0 {
+		s.next(reply, n, rows[n-1].RowKey)
+	}
 	return reply, nil
 }
 
@@ -78,23 +136,36 @@ func (s *scan) deliver(v store.View) (*tier.ScanReply, error) {
 	if err != nil {
 		return nil, fmt.Errorf("scan delivery rows: %w", err)
 	}
-	reply := &tier.ScanReply{Rows: make([]*tier.OutboxRow, len(rows))}
+	reply := &tier.ScanReply{Rows: make([]*tier.OutboxRow, 0, len(rows))}
 	for i := range rows {
-		r := &rows[i]
-		row := s.row(tier.Outbox_DELIVER, r.RowKey, r.CreatedMS)
-		for _, e := range r.Entries {
-			epoch, err := v.Bucket(bucketOf(e.User))
-			if err != nil {
-				return nil, fmt.Errorf("read the bucket of %q: %w", e.User.ID, err)
-			}
-			row.Due = append(row.Due, &tier.Due{
-				Tenant: e.User.Tenant, Uid: e.User.ID, Epoch: epoch.Epoch, Version: e.Version, Conv: e.Conv, Seq: e.Seq,
-			})
+		row, err := s.delivery(v, &rows[i])
+		switch {
+		case err == nil:
+			reply.Rows = append(reply.Rows, row)
+		case s.das.placed == nil:
+			return nil, err
+		default: // a user's bucket has moved to a database that is not there now: found again later
+			s.das.log.Warn("a delivery row is passed over", slog.Any("error", err))
 		}
-		reply.Rows[i] = row
 	}
-	s.next(reply)
+	if n := len(rows); n > 0 {
+		s.next(reply, n, rows[n-1].RowKey)
+	}
 	return reply, nil
+}
+
+func (s *scan) delivery(v store.View, r *store.DeliverRow) (*tier.OutboxRow, error) {
+	row := s.row(tier.Outbox_DELIVER, r.RowKey, r.CreatedMS)
+	for _, e := range r.Entries {
+		epoch, err := s.epoch(v, e.User)
+		if err != nil {
+			return nil, fmt.Errorf("read the bucket of %q: %w", e.User.ID, err)
+		}
+		row.Due = append(row.Due, &tier.Due{
+			Tenant: e.User.Tenant, Uid: e.User.ID, Epoch: epoch, Version: e.Version, Conv: e.Conv, Seq: e.Seq,
+		})
+	}
+	return row, nil
 }
 
 func (s *scan) row(kind tier.Outbox, k store.RowKey, createdMS int64) *tier.OutboxRow {
@@ -105,26 +176,38 @@ func (s *scan) row(kind tier.Outbox, k store.RowKey, createdMS int64) *tier.Outb
 }
 
 // next sets where the next page begins, if this one is full.
-func (s *scan) next(reply *tier.ScanReply) {
-	if len(reply.Rows) == s.limit {
-		last := reply.Rows[s.limit-1]
-		reply.Next = formatRowKey(store.RowKey{Owner: last.Owner, N: storedN(last.Shard, last.N)})
+func (s *scan) next(reply *tier.ScanReply, rows int, last store.RowKey) {
+	if rows == s.limit {
+		reply.Next = formatScanKey(s.db, last)
 	}
 }
 
-// A row key in text is "<n>/<owner>", n as stored.
-func formatRowKey(k store.RowKey) string { return strconv.FormatUint(k.N, 10) + "/" + k.Owner }
+// A place in a scan is "<n>/<owner>", n as stored, of the first database; of another
+// "<database>:<n>/<owner>".
+func formatScanKey(db int, k store.RowKey) string {
+	at := strconv.FormatUint(k.N, 10) + "/" + k.Owner
+	if db > 0 {
+		at = strconv.Itoa(db) + ":" + at
+	}
+	return at
+}
 
-func parseRowKey(s string) (store.RowKey, error) {
+func parseScanKey(s string) (db int, k store.RowKey, err error) {
 	if s == "" {
-		return store.RowKey{}, nil
+		return 0, store.RowKey{}, nil
 	}
 	n, owner, ok := strings.Cut(s, "/")
+	if at, rest, several := strings.Cut(n, ":"); several {
+		n = rest
+		if db, err = strconv.Atoi(at); err != nil || db < 1 {
+			ok = false
+		}
+	}
 	v, err := strconv.ParseUint(n, 10, 64)
 	if !ok || err != nil || !store.ValidID(owner) {
-		return store.RowKey{}, code.Errorf(code.BadRequest, "after %.80q is not the next of a scan", s)
+		return 0, store.RowKey{}, code.Errorf(code.BadRequest, "after %.80q is not the next of a scan", s)
 	}
-	return store.RowKey{Owner: owner, N: v}, nil
+	return db, store.RowKey{Owner: owner, N: v}, nil
 }
 
 // Pushes implements tier.Das: the offline pushes recorded for a user, newest first.

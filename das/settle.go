@@ -50,7 +50,7 @@ func (p *plan) settle() {
 		f := &p.fans[i]
 		f.item.out.order = f.told(p.ms)
 	}
-	for _, it := range p.items {
+	for _, it := range p.w.setHeldAside(p.items) {
 		p.w.das.release(it)
 		if !it.quiet {
 			box := m.of(it.from)

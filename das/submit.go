@@ -70,6 +70,9 @@ func (d *Das) accept(submits []*tier.Submit, from *caller, quiet bool) (refused 
 		}
 		it.quiet = quiet && it.lazy()
 		r.add(d.writerOf(it), it)
+		if s.Done != nil {
+			d.everywhere(it, func(c *item) { r.add(d.writerOf(c), c) })
+		}
 	}
 	r.flush()
 	return refused

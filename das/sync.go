@@ -35,7 +35,7 @@ func (d *Das) Sync(ctx context.Context, req *tier.SyncRequest) (*im.SyncRsp, err
 	if len(s.ModsKnown) > modsKnownMost {
 		return nil, code.Errorf(code.TooLarge, "mods_known names %d conversations, over %d", len(s.ModsKnown), modsKnownMost)
 	}
-	return reading(ctx, d, d.lanes.session, "sync", func(v store.View) (*im.SyncRsp, error) {
+	return confirmed(ctx, d, d.lanes.session, "sync", func(v store.View) (*im.SyncRsp, error) {
 		return syncUser(v, user, s, d.cfg.MaxAnswer)
 	})
 }

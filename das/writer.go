@@ -16,6 +16,8 @@ import (
 // is its own.
 type writer struct {
 	das       *Das
+	db        int         // of which database
+	store     store.Store // it: all commits go there
 	name      string
 	exclusive bool               // the store's only writer: its memory is the truth
 	queues    [businesses]*queue // nil: served by another writer
@@ -28,16 +30,18 @@ type writer struct {
 	epochs  [store.Buckets]uint64 // of buckets, 0 = not known
 	tenants map[string]string     // one copy of each name
 
-	plan    *plan
-	mail    mail
-	batch   []*item
-	entries slab[entry]
-	told    slab[told]
+	plan      *plan
+	mail      mail
+	batch     []*item
+	heldUntil time.Duration
+	held      []*item // their buckets are closed for the moment; in order
+	entries   slab[entry]
+	told      slab[told]
 }
 
-func newWriter(d *Das, name string, serves ...business) *writer {
+func newWriter(d *Das, db int, name string, serves ...business) *writer {
 	w := &writer{
-		das: d, name: name, exclusive: d.store.Exclusive(), wake: make(chan struct{}, 1),
+		das: d, db: db, store: d.parts[db], name: name, exclusive: d.store.Exclusive(), wake: make(chan struct{}, 1),
 		tenants: make(map[string]string),
 	}
 	w.convs.init(d.cfg.Cache.Conversations)
@@ -93,7 +97,7 @@ func (w *writer) run(ctx context.Context) error {
 			return nil
 		}
 		var due <-chan time.Time
-		if wait, ok := w.lazyDue(); ok {
+		if wait, ok := w.due(); ok {
 			timer.Reset(wait)
 			due = timer.C
 		}
@@ -112,6 +116,8 @@ func (w *writer) run(ctx context.Context) error {
 func (w *writer) gather() []*item {
 	items := w.batch[:0]
 	c := &w.das.cfg.Commit
+	held := w.takeHeld()
+	items = append(items, held...)
 	for b, q := range w.queues {
 		if q == nil {
 			continue
@@ -120,6 +126,10 @@ func (w *writer) gather() []*item {
 		if items = q.take(items, share(business(b), c.Items), c.Bytes); len(items) > n {
 			w.das.metrics.wait[b].Observe((w.das.since() - items[n].arrived).Seconds())
 		}
+	}
+	if len(items) == len(held) && !w.heldDue(held) {
+		w.held = append(w.held[:0], held...)
+		items = items[:0]
 	}
 	if w.lazy != nil {
 		if wait, ok := w.lazyDue(); ok && (len(items) > 0 || wait <= 0 || w.das.isDraining()) {
@@ -184,7 +194,7 @@ func (w *writer) try(ctx context.Context, items []*item) ([]*item, *fenced, erro
 	p := w.plan
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.das.cfg.Commit.Timeout)
 	defer cancel()
-	items, err := w.prepare(ctx, items)
+	items, err := w.prepare(ctx, w.ours(items))
 	if err != nil {
 		p.discard(false)
 		if errors.Is(err, store.ErrBroken) {
@@ -193,7 +203,6 @@ func (w *writer) try(ctx context.Context, items []*item) ([]*item, *fenced, erro
 		w.unreadable(items, err)
 		return nil, nil, nil
 	}
-	p.closeView()
 	if !p.empty() {
 		if done, f, err := w.commit(ctx, items); !done {
 			return items, f, err
@@ -224,9 +233,17 @@ func (w *writer) prepare(ctx context.Context, items []*item) ([]*item, error) {
 		if err == nil {
 			err = p.build()
 		}
+		p.closeView()
+		if err == nil {
+			unsure := w.confirm(ctx, items)
+			if len(unsure) == 0 {
+				return items, nil
+			}
+			items = slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return slices.Contains(unsure, it) })
+			p.discard(false)
+			continue
+		}
 		switch {
-		case err == nil:
-			return items, nil
 		case errors.Is(err, errStale) && stale < staleLimit:
 			stale++
 			w.das.metrics.stale()
@@ -252,7 +269,7 @@ func (w *writer) unreadable(items []*item, err error) {
 func (w *writer) commit(ctx context.Context, items []*item) (done bool, f *fenced, err error) {
 	p := w.plan
 	began := w.das.since()
-	err = w.das.store.Commit(ctx, &p.batch)
+	err = w.store.Commit(ctx, &p.batch)
 	w.das.metrics.committed(w.das.since()-began, len(items), err)
 	if err == nil {
 		return true, nil, nil
@@ -267,10 +284,15 @@ func (w *writer) commit(ctx context.Context, items []*item) (done bool, f *fence
 	}
 	w.das.log.Error("commit failed", "items", len(items), slog.Any("error", err))
 	p.dropAll()
-	if errors.Is(err, store.ErrInvalid) { // nothing was written
+	items = w.setHeldAside(items)
+	switch {
+	case errors.Is(err, store.ErrInvalid): // nothing was written
 		p.discard(false)
 		w.fail(items, code.Internal, "internal error")
-	} else {
+	case errors.Is(err, store.ErrNotWritten):
+		p.discard(false)
+		w.refuse(items, errNotTaken)
+	default:
 		p.discard(true)
 		w.fail(items, code.UnknownOutcome, "the write may or may not have been stored")
 	}
