@@ -3,7 +3,9 @@ package entry
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"github.com/cloudwego/netpoll"
 
@@ -20,11 +22,35 @@ type conn struct {
 	srv   *Server
 	nc    netpoll.Connection
 	out   *netloop.Writer
-	gate  atomic.Pointer[gate.Conn] // nil: turned away
+	gate  atomic.Pointer[gate.Conn] // nil: turned away, or the PROXY header is not there yet
 	json  atomic.Bool               // the client's last frame was JSON: so are ours
 	ended atomic.Bool               // Close was called: what still comes is for nobody
 
-	partial []byte // the beginning of a frame; of onReadable only
+	counted bool        // it is one of the server's open connections
+	left    atomic.Bool // the connection has ended
+	told    atomic.Bool // the session knows
+
+	header  *time.Timer // until the PROXY header has come; nil: there is none to come
+	partial []byte      // the beginning of a frame or header; of onReadable only
+}
+
+// begin opens the session of a client.
+func (c *conn) begin(client netip.Addr) {
+	info := gate.Info{Transport: gate.TCP}
+	if client.IsValid() {
+		info.IP = client.String()
+	}
+	c.gate.Store(c.srv.gate.Open(c, info))
+	if c.left.Load() { // gone may have looked before there was a session
+		c.tell()
+	}
+}
+
+// tell the session, once, that its connection has ended.
+func (c *conn) tell() {
+	if session := c.gate.Load(); session != nil && c.told.CompareAndSwap(false, true) {
+		session.Closed("the connection ended")
+	}
 }
 
 // onRequest is netpoll's call for bytes that have arrived, one at a time per connection.
@@ -42,10 +68,15 @@ func (c *conn) onReadable(r netpoll.Reader) {
 	if err != nil {
 		return // closed meanwhile
 	}
-	session := c.gate.Load()
-	if session == nil || c.ended.Load() {
+	if c.ended.Load() {
 		return
 	}
+	if c.header != nil {
+		if in = c.proxied(in); in == nil {
+			return
+		}
+	}
+	session := c.gate.Load()
 	session.Heard()
 	waited := len(c.partial) > 0
 	if waited {
@@ -57,6 +88,33 @@ func (c *conn) onReadable(r netpoll.Reader) {
 	if waited || len(rest) > 0 {
 		session.Partial(len(rest) > 0)
 	}
+}
+
+// proxied takes the PROXY header off the first bytes and opens the session. Nil: there is
+// nothing behind it yet, or nothing that could be understood.
+func (c *conn) proxied(in []byte) []byte {
+	c.partial = append(c.partial, in...) // bounded: parseProxy asks for no more than a header
+	client, n, err := parseProxy(c.partial)
+	switch {
+	case errors.Is(err, wire.ErrShort):
+		return nil
+	case err != nil:
+		c.srv.log.Warn("a balancer's connection was refused", "from", c.nc.RemoteAddr(), "err", err)
+		c.header.Stop()
+		c.Close(code.CloseProtocolError, err.Error())
+		return nil
+	case !c.header.Stop(): // too late
+		return nil
+	}
+	if !client.IsValid() {
+		client = addrOf(c.nc.RemoteAddr())
+	}
+	in, c.partial, c.header = c.partial[n:], nil, nil
+	c.begin(client)
+	if len(in) == 0 {
+		return nil
+	}
+	return in
 }
 
 // frames hands on every whole frame and returns the beginning of the next.
@@ -154,8 +212,9 @@ func (c *conn) Close(code.Code, string) {
 // gone runs when the connection has ended, before its descriptor is closed.
 func (c *conn) gone() {
 	c.out.Stop()
-	if session := c.gate.Load(); session != nil {
+	if c.counted {
 		c.srv.open.Add(-1)
-		session.Closed("the connection ended")
 	}
+	c.left.Store(true)
+	c.tell()
 }

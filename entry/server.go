@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,9 +34,10 @@ type Server struct {
 	gate     *gate.Gate
 	json     *wire.JSON
 	log      *slog.Logger
-	listener net.Listener
+	listener *netloop.Listener
 	loop     netpoll.EventLoop
 	full     []byte // what a connection over the limit is told
+	proxies  networks
 
 	open    atomic.Int64
 	turned  prometheus.Counter
@@ -58,6 +60,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{cfg: cfg, json: deps.JSON, log: log, full: fullFrame()}
+	s.proxies, _ = parseNetworks(cfg.ProxyProtocol) // validated above
 	s.buffers.New = func() any { return new([]byte) }
 	s.turned = prometheus.NewCounter(prometheus.CounterOpts{
 		Namespace: "hongyan", Subsystem: "entry", Name: "turned_away_total", Help: "Connections over max_connections.",
@@ -74,7 +77,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if s.loop, err = netpoll.NewEventLoop(onRequest, netpoll.WithOnPrepare(s.prepare)); err != nil {
 		return nil, fmt.Errorf("entry event loop: %w", err)
 	}
-	if s.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
+	if s.listener, err = netloop.Listen(cfg.Listen); err != nil {
 		return nil, fmt.Errorf("entry: %w", err)
 	}
 	return s, nil
@@ -86,7 +89,8 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // closeGrace is how long Run waits at its end for connections to take their last frame.
 const closeGrace = 2 * time.Second
 
-// Run serves until ctx ends, then closes every connection with 4301.
+// Run serves until ctx ends. Then it takes no more connections, sends its clients elsewhere,
+// spread over DrainDelay, and closes with 4301 who has not left by himself.
 func (s *Server) Run(ctx context.Context) error {
 	s.log.Info("entry listens", "addr", s.Addr().String())
 	served := make(chan error, 1) // the loop's only answer
@@ -99,11 +103,12 @@ func (s *Server) Run(ctx context.Context) error {
 	var failure error
 	select {
 	case <-ctx.Done():
+		s.drain(gateCtx)
 	case err := <-served: // nobody asked it to stop
 		failure = fmt.Errorf("entry stopped listening: %w", err)
 		served <- nil
 	}
-	stopGate() // new connections are refused, the others closed
+	stopGate() // what is still there is closed
 	err := <-gated
 	s.awaitEmpty(closeGrace)
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeGrace)
@@ -127,8 +132,16 @@ func (s *Server) Downlink(ctx context.Context, req *tier.DownlinkBatch) (*tier.D
 	return s.gate.Downlink(ctx, req)
 }
 
-// Drain sends clients elsewhere before a planned stop; see gate.Gate.Drain.
-func (s *Server) Drain(ctx context.Context) { s.gate.Drain(ctx) }
+// drain empties the server before it stops. Its clients are served meanwhile.
+func (s *Server) drain(ctx context.Context) {
+	began, clients := time.Now(), s.open.Load()
+	time.Sleep(s.cfg.Gate.DrainNotice)
+	if err := s.listener.Stop(); err != nil {
+		s.log.Warn("entry cannot refuse connections while it stops", "err", err)
+	}
+	s.gate.Drain(ctx)
+	s.log.Info("entry is drained", "clients", clients, "took", time.Since(began).Round(time.Millisecond))
+}
 
 // prepare takes a new connection, before its first byte is read. It runs on the poller.
 func (s *Server) prepare(nc netpoll.Connection) context.Context {
@@ -137,11 +150,18 @@ func (s *Server) prepare(nc netpoll.Connection) context.Context {
 	if s.open.Add(1) > int64(s.cfg.MaxConnections) {
 		s.open.Add(-1)
 		s.turned.Inc()
+		c.ended.Store(true)
 		c.out.Write(s.full, len(s.full))
 		c.out.Close()
 		return c
 	}
-	c.gate.Store(s.gate.Open(c, gate.Info{IP: ipOf(nc.RemoteAddr()), Transport: gate.TCP}))
+	c.counted = true
+	from := addrOf(nc.RemoteAddr())
+	if s.proxies.contain(from) {
+		c.header = time.AfterFunc(proxyTimeout, func() { c.Close(code.CloseProtocolError, "no PROXY header") })
+		return c
+	}
+	c.begin(from)
 	return c
 }
 
@@ -156,10 +176,10 @@ func fullFrame() []byte {
 	return wire.Append(nil, &wire.Frame{Cmd: im.Cmd_ERROR, Flags: wire.FlagOneWay, Body: body})
 }
 
-func ipOf(addr net.Addr) string {
+func addrOf(addr net.Addr) netip.Addr {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok {
-		return ""
+		return netip.Addr{}
 	}
-	return tcp.AddrPort().Addr().Unmap().String()
+	return tcp.AddrPort().Addr().Unmap()
 }

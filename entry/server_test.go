@@ -57,6 +57,7 @@ type logic struct {
 
 	mu    sync.Mutex
 	conns map[string]uint64 // by uid
+	ips   map[string]string // by uid
 }
 
 func (l *logic) Uplink(ctx context.Context, b *tier.UplinkBatch) (*tier.Accepted, error) {
@@ -68,7 +69,7 @@ func (l *logic) Uplink(ctx context.Context, b *tier.UplinkBatch) (*tier.Accepted
 		answer := &tier.Down{Conn: u.Conn, Cmd: u.Cmd, Seq: u.Seq, Response: true, Body: u.Body}
 		if im.Cmd(u.Cmd) == im.Cmd_AUTH {
 			l.mu.Lock()
-			l.conns[u.Uid] = u.Conn
+			l.conns[u.Uid], l.ips[u.Uid] = u.Conn, u.Ip
 			l.mu.Unlock()
 			answer.SessionEpoch = 1
 			answer.Body, _ = (&im.AuthAck{Uid: u.Uid, HeartbeatS: 25}).Marshal(nil)
@@ -101,7 +102,7 @@ func serve(t testing.TB, change func(*entry.Config)) (s *entry.Server, l *logic,
 	if err != nil {
 		t.Fatal(err)
 	}
-	l = &logic{conns: map[string]uint64{}}
+	l = &logic{conns: map[string]uint64{}, ips: map[string]string{}}
 	pool := route.NewPool(center, "logic", func(string) (tier.Logic, error) { return l, nil }, route.PoolOptions{})
 	json, err := wire.NewJSON()
 	if err != nil {
@@ -109,6 +110,7 @@ func serve(t testing.TB, change func(*entry.Config)) (s *entry.Server, l *logic,
 	}
 	cfg := entry.DefaultConfig()
 	cfg.Listen = "127.0.0.1:0"
+	cfg.Gate.DrainDelay = 0
 	if change != nil {
 		change(&cfg)
 	}
@@ -486,6 +488,7 @@ func TestStopTellsEveryClient(t *testing.T) {
 	stopped := make(chan struct{})
 	go func() { stop(); close(stopped) }()
 	for _, c := range clients {
+		c.mustRead(im.Cmd_GOAWAY)
 		c.expectEnd(code.CloseShutdown)
 		_ = c.conn.Close()
 	}

@@ -176,7 +176,7 @@ func (c *conn) serve(raw []byte, h head, rest []byte) bool {
 	if rc.Request.Header.IsHead() {
 		rc.Response.SkipBody = true
 	}
-	x.close = x.close || c.srv.stopping.Load()
+	x.close = x.close || c.srv.draining.Load() || c.srv.stopping.Load()
 	return c.answer(&rc.Response, x.close, rc.Request.Header.IsHTTP11())
 }
 

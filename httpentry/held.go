@@ -76,7 +76,7 @@ func (h *held) answer(rsp *im.LpPollRsp, err error, last bool) {
 		}
 		writeError(&out, err, h.id)
 	}
-	h.close = h.close || last || s.stopping.Load()
+	h.close = h.close || last || s.draining.Load() || s.stopping.Load()
 	s.metrics.observe(h.path, out.StatusCode(), time.Since(h.started))
 	h.conn.release(h, &out)
 }

@@ -19,6 +19,7 @@ import (
 	"hongyan/idl/tier"
 	"hongyan/internal/execute"
 	"hongyan/internal/gate"
+	"hongyan/internal/netloop"
 	"hongyan/internal/route"
 	"hongyan/internal/wire"
 )
@@ -62,9 +63,10 @@ type Server struct {
 	writers       sync.WaitGroup // goroutines that drain slow connections
 	timeoutAnswer []byte
 	base          context.Context // of requests; ends with the server
-	stopping      atomic.Bool
-	open          atomic.Int64 // connections
-	listener      net.Listener
+	draining      atomic.Bool     // asked to stop: connections are closed behind their answers
+	stopping      atomic.Bool     // nothing new is begun
+	open          atomic.Int64    // connections
+	listener      *netloop.Listener
 	loop          netpoll.EventLoop
 }
 
@@ -121,7 +123,7 @@ func (s *Server) build() (err error) {
 	if s.loop, err = netpoll.NewEventLoop(onRequest, netpoll.WithOnPrepare(s.prepare)); err != nil {
 		return fmt.Errorf("event loop: %w", err)
 	}
-	s.listener, err = net.Listen("tcp", s.cfg.Listen)
+	s.listener, err = netloop.Listen(s.cfg.Listen)
 	return err
 }
 
@@ -152,11 +154,21 @@ func (s *Server) Downlink(ctx context.Context, batch *tier.DownlinkBatch) (*tier
 	return s.gate.Downlink(ctx, batch)
 }
 
-// Drain sends clients elsewhere before a planned stop; see gate.Gate.Drain.
-func (s *Server) Drain(ctx context.Context) { s.gate.Drain(ctx) }
+// drain empties the server before it stops. Its clients are served meanwhile.
+func (s *Server) drain(ctx context.Context) {
+	began, clients := time.Now(), s.open.Load()
+	s.draining.Store(true)
+	time.Sleep(s.cfg.Gate.DrainNotice)
+	if err := s.listener.Stop(); err != nil {
+		s.log.Warn("httpentry cannot refuse connections while it stops", "err", err)
+	}
+	s.gate.Drain(ctx)
+	s.log.Info("httpentry is drained", "connections", clients, "took", time.Since(began).Round(time.Millisecond))
+}
 
-// Run serves until ctx ends. Then polls are answered, WebSockets closed with 4301, and
-// requests under way finished, for which they have StopTimeout.
+// Run serves until ctx ends. Then it takes no more connections and sends the clients of polls
+// and WebSockets elsewhere, spread over DrainDelay; who has not left by himself is closed with
+// 4301. Requests under way are finished, for which they have StopTimeout.
 func (s *Server) Run(ctx context.Context) error {
 	s.log.Info("httpentry listens", "addr", s.Addr().String())
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -172,6 +184,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var failure error
 	select {
 	case <-ctx.Done():
+		s.drain(gateCtx)
 	case err := <-served: // nobody asked it to stop
 		failure = fmt.Errorf("httpentry stopped listening: %w", err)
 		served <- nil
@@ -218,7 +231,7 @@ func onRequest(ctx context.Context, _ netpoll.Connection) error {
 // notReady lists what keeps the server from doing its work; empty = nothing.
 func (s *Server) notReady() []string {
 	var reasons []string
-	if s.stopping.Load() {
+	if s.draining.Load() || s.stopping.Load() {
 		reasons = append(reasons, "the server is stopping")
 	}
 	if _, err := s.logics.Pick(0); err != nil {

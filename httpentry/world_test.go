@@ -62,6 +62,7 @@ func newWorld(t *testing.T, change func(*httpentry.Config, *httpentry.Deps)) *wo
 	cfg := httpentry.DefaultConfig()
 	cfg.Listen = "127.0.0.1:0"
 	cfg.StopTimeout = time.Second
+	cfg.Gate.DrainDelay = 0
 	cfg.Poll.MinHold, cfg.Poll.Hold, cfg.Poll.Linger = time.Second, 2*time.Second, 2*time.Second
 	cfg.Apps = []httpentry.App{{Name: "shop", Key: "0123456789abcdef", Tenants: []string{"demo"}}, {Name: "both", Key: "0123456789abcdef", Tenants: []string{"demo", "other"}}}
 	deps := httpentry.Deps{

@@ -27,6 +27,7 @@ var devUsers = [2]string{"alice", "bob"}
 func devConfig() Config {
 	cfg := defaultConfig()
 	cfg.HTTPEntry.Demo = true
+	cfg.Entry.Gate.DrainDelay, cfg.HTTPEntry.Gate.DrainDelay = 0, 0 // there is nowhere else to go
 	return cfg
 }
 

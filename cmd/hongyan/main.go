@@ -24,6 +24,7 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the first signal drains; a second one ends the process at once
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -92,7 +93,7 @@ func newRootCmd() *cobra.Command {
 		add("run", newTargetCmd(t))
 	}
 	add("use", newTokenCmd(), newChatCmd(), newBenchCmd())
-	add("operate", newConfigCmd(), newVersionCmd())
+	add("operate", newConfigCmd(), newDoctorCmd(), newVersionCmd())
 	return root
 }
 

@@ -56,6 +56,7 @@ type process struct {
 	center  control.Center
 	logics  *route.Pool[tier.Logic]
 	dases   *route.Pool[tier.Das]
+	gateway bool // clients connect here: it needs a logic
 	keys    *token.Keys
 	json    *wire.JSON
 }
@@ -89,7 +90,7 @@ func newProcess(name string, cfg *Config, f fabric, members map[string]control.M
 	p.logics = newPool(p, center, tierLogic, f.Logic)
 	p.dases = newPool(p, center, tierDas, f.Das)
 	if cfg.Log.Admin != "" {
-		admin, err := telemetry.ListenAdmin(cfg.Log.Admin, p.metrics)
+		admin, err := telemetry.ListenAdmin(cfg.Log.Admin, p.metrics, p.notReady)
 		if err != nil {
 			return nil, err
 		}
@@ -248,6 +249,7 @@ func (p *process) edge() (err error) {
 	if p.json != nil {
 		return nil
 	}
+	p.gateway = true
 	if p.keys, err = openKeys(p.cfg); err != nil {
 		return err
 	}
@@ -264,8 +266,18 @@ func (p *process) demoToken(uid string) (string, error) {
 	return p.keys.Sign(token.Claims{Tenant: p.cfg.Tenant, UID: uid, Expires: time.Now().Add(12 * time.Hour)})
 }
 
-// notReady names what keeps a gateway from serving.
+// notReady names what keeps the process from serving, for /readyz. While it stops it still
+// serves whom it has, but nobody should be sent to it.
 func (p *process) notReady() []string {
+	switch p.state.Load() {
+	case starting:
+		return []string{"the process is starting"}
+	case stopping:
+		return []string{"the process is stopping"}
+	}
+	if !p.gateway {
+		return nil
+	}
 	if _, err := p.logics.Pick(0); err != nil {
 		return []string{"no logic can be reached"}
 	}

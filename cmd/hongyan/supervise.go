@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 )
 
 // service is one thing that runs until its context ends.
@@ -25,10 +26,20 @@ const (
 	stages
 )
 
+// States of a supervisor.
+const (
+	starting int32 = iota
+	serving
+	stopping
+)
+
 // supervisor runs the services of one process.
 type supervisor struct {
 	log    *slog.Logger
 	stages [stages][]service
+	// leaving run first when the process stops, before anything ends.
+	leaving []func()
+	state   atomic.Int32 // starting, serving, stopping
 	// closers run after everything has stopped, last added first.
 	closers []func() error
 }
@@ -36,6 +47,9 @@ type supervisor struct {
 func (s *supervisor) add(stage int, name string, run func(context.Context) error) {
 	s.stages[stage] = append(s.stages[stage], service{name, run})
 }
+
+// onStop adds what is done before anything ends, so that others stop coming.
+func (s *supervisor) onStop(f func()) { s.leaving = append(s.leaving, f) }
 
 func (s *supervisor) onClose(f func() error) { s.closers = append(s.closers, f) }
 
@@ -62,12 +76,17 @@ func (s *supervisor) run(ctx context.Context, ready func() error) error {
 			waits[stage].Go(func() { s.watch(stageCtx, svc, failed) })
 		}
 	}
+	s.state.Store(serving)
 	err := ready()
 	if err == nil {
 		select {
 		case <-ctx.Done():
 		case err = <-failed:
 		}
+	}
+	s.state.Store(stopping)
+	for _, leave := range s.leaving {
+		leave()
 	}
 	for stage := stages - 1; stage >= 0; stage-- {
 		cancels[stage]()

@@ -159,7 +159,7 @@ type (
 func buildEntry(p *process) (readyLine, error) {
 	ready := newReadyLine()
 	ref := &gatewayRef{}
-	self, err := p.listenAs("entry", stageGateway, nil, rpc.Gateway(ref))
+	self, err := p.listenAs("entry", stageWork, nil, rpc.Gateway(ref))
 	if err != nil {
 		return ready, err
 	}
@@ -175,7 +175,7 @@ func buildEntry(p *process) (readyLine, error) {
 func buildHTTPEntry(p *process) (readyLine, error) {
 	ready := newReadyLine()
 	ref := &gatewayRef{}
-	self, err := p.listenAs("httpentry", stageGateway, nil, rpc.Gateway(ref))
+	self, err := p.listenAs("httpentry", stageWork, nil, rpc.Gateway(ref))
 	if err != nil {
 		return ready, err
 	}
@@ -191,7 +191,7 @@ func buildHTTPEntry(p *process) (readyLine, error) {
 func buildLogic(p *process) (readyLine, error) {
 	ready := newReadyLine()
 	ref := &logicRef{}
-	self, err := p.listenAs(tierLogic, stageLogic, p.cfg.Cluster.Logic, rpc.Logic(ref))
+	self, err := p.listenAs(tierLogic, stageStore, p.cfg.Cluster.Logic, rpc.Logic(ref))
 	if err != nil {
 		return ready, err
 	}
@@ -252,7 +252,9 @@ func buildJtransit(p *process) (readyLine, error) {
 	return ready, err
 }
 
-// listenAs opens the port for other tiers and tells who this process is.
+// listenAs opens the port for other tiers and tells who this process is. The stage is one
+// below the tier's where others must reach it until it has drained: with answers and pushes
+// for clients that are still there, with outcomes of writes under way.
 func (p *process) listenAs(tierName string, stage int, own []string, services ...rpc.Service) (control.Instance, error) {
 	listening, err := p.serve(stage, p.cfg.Cluster.Listen, services...)
 	if err != nil {

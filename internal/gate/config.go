@@ -61,7 +61,12 @@ type Config struct {
 	RenewEvery time.Duration `yaml:"renew_every" koanf:"renew_every"`
 	// CursorEvery is how long acknowledged cursors are gathered before they go up.
 	CursorEvery time.Duration `yaml:"cursor_every" koanf:"cursor_every"`
-	// DrainDelay is over how much time connections are closed when the gateway is drained.
+	// DrainNotice is for how long a gateway that was asked to stop still takes connections,
+	// while /readyz says no: for balancers that look there and do not try another server when
+	// one refuses.
+	DrainNotice time.Duration `yaml:"drain_notice" koanf:"drain_notice"`
+	// DrainDelay is over how much time connections are then closed; clients are told it, and
+	// leave at a time of their own within it. 0: at once.
 	DrainDelay time.Duration `yaml:"drain_delay" koanf:"drain_delay"`
 }
 
@@ -127,8 +132,8 @@ func (c *Config) Validate() error {
 	if c.AckRetries < 0 {
 		errs = append(errs, errors.New("ack_retries must not be negative"))
 	}
-	if c.DrainDelay < 0 {
-		errs = append(errs, errors.New("drain_delay must not be negative"))
+	if c.DrainDelay < 0 || c.DrainNotice < 0 {
+		errs = append(errs, errors.New("drain_delay, drain_notice must not be negative"))
 	}
 	if c.HeartbeatMax < c.HeartbeatMin || c.HeartbeatMax > time.Hour {
 		errs = append(errs, errors.New("heartbeat_max must be between heartbeat_min and 1h"))

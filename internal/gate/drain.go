@@ -14,7 +14,7 @@ const drainStep = 50 * time.Millisecond
 
 // Drain tells every client to go elsewhere and closes the connections, spread over
 // DrainDelay so that they do not come back all at once. New ones are refused from now on.
-// It returns when all are closed; the end of ctx closes what is left.
+// It returns when all are gone, by themselves or not; the end of ctx closes what is left.
 func (g *Gate) Drain(ctx context.Context) {
 	g.drained.Store(true)
 	goaway, _ := (&im.GoAway{MaxDelayMs: uint32(g.cfg.DrainDelay.Milliseconds()), Reason: "shutdown"}).Marshal(nil)
@@ -27,7 +27,7 @@ func (g *Gate) Drain(ctx context.Context) {
 	steps := max(1, int(g.cfg.DrainDelay/drainStep))
 	ticker := time.NewTicker(drainStep)
 	defer ticker.Stop()
-	for step := 1; len(conns) > 0; step++ {
+	for step := 1; len(conns) > 0 && g.conns.len() > 0; step++ {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():

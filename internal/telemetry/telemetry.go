@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -94,7 +95,8 @@ type Admin struct {
 }
 
 // ListenAdmin takes the port at once, so that a busy one is known at the start.
-func ListenAdmin(addr string, metrics prometheus.Gatherer) (*Admin, error) {
+// notReady names what keeps the process from serving; empty = nothing.
+func ListenAdmin(addr string, metrics prometheus.Gatherer, notReady func() []string) (*Admin, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("admin listener: %w", err)
@@ -102,6 +104,13 @@ func ListenAdmin(addr string, metrics prometheus.Gatherer) (*Admin, error) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if reasons := notReady(); len(reasons) > 0 {
+			http.Error(w, strings.Join(reasons, "; "), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = io.WriteString(w, "ok\n")
+	})
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)

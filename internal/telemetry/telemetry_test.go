@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -35,11 +36,13 @@ func TestValidate(t *testing.T) {
 }
 
 func TestAdminServesMetrics(t *testing.T) {
-	a, err := ListenAdmin("127.0.0.1:0", NewRegistry())
+	var reasons atomic.Pointer[[]string]
+	reasons.Store(&[]string{"starting"})
+	a, err := ListenAdmin("127.0.0.1:0", NewRegistry(), func() []string { return *reasons.Load() })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ListenAdmin(a.Addr(), NewRegistry()); err == nil {
+	if _, err := ListenAdmin(a.Addr(), NewRegistry(), nil); err == nil {
 		t.Fatal("a busy port was not refused")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -53,6 +56,22 @@ func TestAdminServesMetrics(t *testing.T) {
 	rsp.Body.Close()
 	if !strings.Contains(string(body), "go_goroutines") {
 		t.Fatalf("got %s", body)
+	}
+	ready := func() (int, string) {
+		rsp, err := http.Get("http://" + a.Addr() + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rsp.Body.Close()
+		body, _ := io.ReadAll(rsp.Body)
+		return rsp.StatusCode, string(body)
+	}
+	if status, text := ready(); status != http.StatusServiceUnavailable || text != "starting\n" {
+		t.Errorf("before it is ready: %d %q", status, text)
+	}
+	reasons.Store(&[]string{})
+	if status, _ := ready(); status != http.StatusOK {
+		t.Errorf("ready: %d", status)
 	}
 	cancel()
 	if err := <-done; err != nil {
