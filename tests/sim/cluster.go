@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -57,9 +58,10 @@ type seat struct {
 	slot int
 	addr string
 
-	proc  *process // nil while it is down
-	lives int
-	lease context.CancelFunc // ends its registration
+	proc   *process // nil while it is down
+	lives  int
+	serves string             // duties of a logic
+	lease  context.CancelFunc // ends its registration
 }
 
 func newCluster(ctx context.Context, seed uint64, p profile, r rules, h *history, s *stats, log *slog.Logger) (*cluster, error) {
@@ -77,7 +79,11 @@ func newCluster(ctx context.Context, seed uint64, p profile, r rules, h *history
 	}
 	for tier, n := range map[string]int{tierGate: p.shape.gates, tierLogic: p.shape.logics, tierDas: p.shape.dases, tierExt: 1} {
 		for slot := range n {
-			c.seats = append(c.seats, &seat{tier: tier, slot: slot, addr: fmt.Sprintf("%s%d", tier, slot)})
+			s := &seat{tier: tier, slot: slot, addr: fmt.Sprintf("%s%d", tier, slot)}
+			if tier == tierLogic && p.shape.duties != nil {
+				s.serves = p.shape.duties[slot]
+			}
+			c.seats = append(c.seats, s)
 		}
 	}
 	sortSeats(c.seats)
@@ -85,7 +91,7 @@ func newCluster(ctx context.Context, seed uint64, p profile, r rules, h *history
 	if !p.registered {
 		for _, s := range c.seats {
 			m := listed[s.tier]
-			m.Instances = append(m.Instances, control.Instance{Tier: s.tier, Slot: s.slot, Addr: s.addr})
+			m.Instances = append(m.Instances, control.Instance{Tier: s.tier, Slot: s.slot, Addr: s.addr, Serves: s.serves})
 			listed[s.tier] = m
 		}
 	}
@@ -108,7 +114,7 @@ func (c *cluster) start(s *seat) error {
 		return nil
 	}
 	s.lives++
-	in := control.Instance{Tier: s.tier, Slot: s.slot, Addr: s.addr, Boot: fmt.Sprintf("%s.%d", s.addr, s.lives)}
+	in := control.Instance{Tier: s.tier, Slot: s.slot, Addr: s.addr, Boot: fmt.Sprintf("%s.%d", s.addr, s.lives), Serves: s.serves}
 	p := newProcess(c.ctx, in)
 	var run func(context.Context) error
 	var err error
@@ -208,7 +214,11 @@ func (c *cluster) newGate(p *process) (func(context.Context) error, error) {
 func (c *cluster) newLogic(p *process) (func(context.Context) error, error) {
 	logics := route.NewPool(c.center, tierLogic, c.logics(p), route.PoolOptions{})
 	dases := route.NewPool(c.center, tierDas, c.dases(p), route.PoolOptions{})
-	l, err := logic.New(c.profile.logic, logic.Deps{
+	cfg := c.profile.logic
+	if p.Serves != "" {
+		cfg.Serve = strings.Split(p.Serves, ",")
+	}
+	l, err := logic.New(cfg, logic.Deps{
 		Das: dases, Logics: logics,
 		Gateways: func(addr string) (tier.Gateway, error) { return gatewayAt{c.net, p, addr}, nil },
 		Presence: cacheOf(c, p), Queue: c.queue.of(p), Self: p.Instance, Log: c.logOf(p),

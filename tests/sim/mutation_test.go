@@ -16,7 +16,7 @@ import (
 func TestMissingRuleIsNoticed(t *testing.T) {
 	oneProcessor(t)
 	twoStage := func(p *profile) {
-		p.shape = shape{"two-stage", 2, 3, 3, false}
+		p.shape = shape{"two-stage", 2, 3, 3, false, nil}
 	}
 	for _, c := range []struct {
 		name   string

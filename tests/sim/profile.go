@@ -34,6 +34,7 @@ type shape struct {
 	name                 string
 	gates, logics, dases int
 	exclusive            bool
+	duties               []string // of each logic, where the tier is split (ZZ-21)
 }
 
 // chaosOdds are the weights of what befalls whole processes, and how often it does.
@@ -51,14 +52,25 @@ type chaosOdds struct {
 func shapes(rng *rand.Rand) shape {
 	switch r := rng.Float64(); {
 	case r < 0.10:
-		return shape{"dev", 1, 1, 1, true}
+		return shape{"dev", 1, 1, 1, true, nil}
 	case r < 0.40:
-		return shape{"one-commit", 2, 2 + rng.IntN(2), 1, true}
+		return shape{"one-commit", 2, 2 + rng.IntN(2), 1, true, nil}
 	case r < 0.45:
-		return shape{"two-stage, one das", 2, 2, 1, false}
+		return shape{"two-stage, one das", 2, 2, 1, false, nil}
 	default:
-		return shape{"two-stage", 2, 3, 3, false}
+		return shape{"two-stage", 2, 3, 3, false, nil}
 	}
+}
+
+// split lets a part of the seeds serve logins, messages and reads at different instances.
+func (s shape) split(rng *rand.Rand) shape {
+	if s.logics == 1 || rng.Float64() > 0.25 {
+		return s
+	}
+	s.name += ", by duty"
+	s.duties = []string{"session", "session,contact", "message", "message", "message,contact"}
+	s.logics = len(s.duties)
+	return s
 }
 
 // newProfile draws the profile of a seed. Most seeds have a little of everything; some
@@ -66,7 +78,7 @@ func shapes(rng *rand.Rand) shape {
 func newProfile(seed uint64) profile {
 	rng := newRand(seed, "profile")
 	p := profile{
-		shape:      shapes(rng),
+		shape:      shapes(rng).split(newRand(seed, "duties")),
 		registered: rng.Float64() < 0.5,
 		gate:       gate.DefaultConfig(), logic: logic.DefaultConfig(), das: das.DefaultConfig(),
 		faults: time.Duration(40+rng.IntN(50)) * time.Second,
