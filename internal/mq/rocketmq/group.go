@@ -23,7 +23,6 @@ type pushConsumer interface {
 	Subscribe(topic string, selector consumer.MessageSelector, f func(context.Context, ...*primitive.MessageExt) (consumer.ConsumeResult, error)) error
 	GetOffsetDiffMap() map[string]int64
 	UpdateTopicSubscribeInfo(topic string, queues []*primitive.MessageQueue)
-	Rebalance()
 }
 
 // group consumes a topic for the members of a group in this process: one push consumer,
@@ -79,7 +78,7 @@ func (g *group) start(ctx context.Context) error {
 	}
 	name, topic := g.q.cfg.groupName(g.topic, g.name), g.q.cfg.topicName(g.topic)
 	if err := g.q.await(ctx, func(ctx context.Context) error {
-		return errors.Join(g.q.topics.ensure(ctx, topic), g.q.topics.ensureGroup(ctx, name))
+		return g.q.topics.ensureAll(ctx, topic, name)
 	}); err != nil {
 		return err
 	}
@@ -141,8 +140,9 @@ const queuesWithin = 5 * time.Second
 
 var errNoQueue = errors.New("no queue yet")
 
-// knowRetries tells the client of the topic of the group's retries. The broker makes it when
-// the consumer registers; by itself the client would learn of it half a minute later.
+// knowRetries tells the client of the topic of the group's retries. Of a new group the broker
+// makes it when the consumer registers; by itself the client would learn of it half a minute
+// later. (Its Rebalance must not be called for that: it is not safe beside its own.)
 func (g *group) knowRetries(ctx context.Context, push pushConsumer, topic string) {
 	ctx, cancel := context.WithTimeout(ctx, queuesWithin)
 	defer cancel()
@@ -160,7 +160,6 @@ func (g *group) knowRetries(ctx context.Context, push pushConsumer, topic string
 		queues = append(queues, &primitive.MessageQueue{Topic: topic, BrokerName: q.broker, QueueId: q.id})
 	}
 	push.UpdateTopicSubscribeInfo(topic, queues)
-	push.Rebalance()
 }
 
 // await repeats until it works or ctx ends, and then returns the last error.

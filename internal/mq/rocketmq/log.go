@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/apache/rocketmq-client-go/v2/rlog"
@@ -15,7 +16,7 @@ const quietFor = 10 * time.Second
 
 // clientLog takes what the client has to say to slog.
 type clientLog struct {
-	log *slog.Logger
+	log atomic.Pointer[slog.Logger]
 
 	mu   sync.Mutex
 	said map[string]*said // by message; the client has some hundred
@@ -26,10 +27,17 @@ type said struct {
 	more int // not told since
 }
 
-// LogTo sends what the RocketMQ client has to say to a logger. The client has one log for
-// the whole process.
+// The client's log is one for the whole process, and may be set only while nothing runs: so ours
+// is set once, and where it leads is changed.
+var (
+	clientsLog = &clientLog{said: map[string]*said{}}
+	setOnce    sync.Once
+)
+
+// LogTo sends what the RocketMQ client has to say to a logger.
 func LogTo(log *slog.Logger) {
-	rlog.SetLogger(&clientLog{log: log, said: map[string]*said{}})
+	clientsLog.log.Store(log)
+	setOnce.Do(func() { rlog.SetLogger(clientsLog) })
 }
 
 // Debug implements rlog.Logger: nothing, the client has a line for every message.
@@ -54,7 +62,8 @@ func (l *clientLog) Level(string) {}
 func (l *clientLog) OutputPath(string) error { return nil }
 
 func (l *clientLog) tell(level slog.Level, msg string, fields map[string]any) {
-	if msg == "" || !l.log.Enabled(context.Background(), level) {
+	log := l.log.Load()
+	if msg == "" || !log.Enabled(context.Background(), level) {
 		return
 	}
 	l.mu.Lock()
@@ -75,5 +84,5 @@ func (l *clientLog) tell(level slog.Level, msg string, fields map[string]any) {
 	for k, v := range fields {
 		args = append(args, k, v)
 	}
-	l.log.Log(context.Background(), level, "rocketmq client: "+msg, append(args, "more", more)...)
+	log.Log(context.Background(), level, "rocketmq client: "+msg, append(args, "more", more)...)
 }

@@ -137,6 +137,18 @@ func (t *topics) create(ctx context.Context, name string) error {
 	return nil
 }
 
+// ensureAll makes sure of a topic and of what a group needs: itself, and the topic of its
+// retries, which brokers make too late for a consumer that is just starting.
+func (t *topics) ensureAll(ctx context.Context, topic, group string) error {
+	if err := t.ensure(ctx, topic); err != nil || !t.cfg.CreateTopics {
+		return err
+	}
+	if err := t.ensureGroup(ctx, group); err != nil {
+		return err
+	}
+	return t.ensure(ctx, retryPrefix+group)
+}
+
 // ensureGroup creates a group where that is allowed. Where it is not, brokers make groups by
 // themselves (autoCreateSubscriptionGroup), or an operator did: a broker tells nobody that a
 // group is missing, so Health watches for consumers without queues.
