@@ -6,16 +6,23 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"hongyan/das"
 	pebblestore "hongyan/das/store/pebble"
+	"hongyan/das/store/shards"
+	sqlstore "hongyan/das/store/sql"
 	"hongyan/entry"
 	"hongyan/extlogic"
 	"hongyan/httpentry"
 	"hongyan/imui"
 	"hongyan/internal/config"
+	"hongyan/internal/control/etcd"
+	"hongyan/internal/control/local"
+	"hongyan/internal/mq/rocketmq"
+	"hongyan/internal/presence/redis"
 	"hongyan/internal/telemetry"
 	"hongyan/jtransit"
 	"hongyan/logic"
@@ -41,21 +48,38 @@ type Config struct {
 	IMUI      imui.Config      `koanf:"imui"`
 	Jtransit  jtransit.Config  `koanf:"jtransit"`
 
-	// Store is the embedded store of a das.
+	// Store is the embedded store of a das, where no databases are named.
 	Store pebblestore.Config `koanf:"store"`
+	// Databases are those of every das of a cluster; SQL is about connections to them.
+	Databases shards.Config   `koanf:"databases"`
+	SQL       sqlstore.Config `koanf:"sql"`
+	// Queue is RocketMQ; without name servers it is embedded, in extlogic.
+	Queue rocketmq.Config `koanf:"queue"`
+	// Presence is Redis; without addresses every logic remembers for itself.
+	Presence redis.Config `koanf:"presence"`
+	// Control is etcd; without endpoints the instances are those that cluster lists, and live
+	// values are in a file (values.yaml in Data).
+	Control etcd.Config        `koanf:"control"`
+	Values  local.ValuesConfig `koanf:"values"`
 }
+
+func (c *Config) usesEtcd() bool      { return len(c.Control.Endpoints) > 0 }
+func (c *Config) usesRocketMQ() bool  { return len(c.Queue.NameServers) > 0 }
+func (c *Config) usesDatabases() bool { return len(c.Databases.Shards) > 0 }
 
 // ClusterConfig says where the processes of a cluster are.
 type ClusterConfig struct {
 	// Listen is the host:port where other tiers reach this process; port 0 = any free one.
 	Listen string `koanf:"listen"`
 	// Advertise is how they name it; empty = the address it listens on. It must be the one
-	// in the list of its tier.
+	// in the list of its tier, where there is a list.
 	Advertise string `koanf:"advertise"`
-	// Slot of this process among the instances of its tier, from 0.
+	// Slot of this process among the instances of its tier, from 0. -1: the one that the
+	// control centre gives it; without one, 0.
 	Slot int `koanf:"slot"`
-	// Logic, Das and ExtLogic are the addresses of these tiers, in slot order. Jtransit may be
-	// left out: then CALL is answered as unsupported.
+	// Logic, Das and ExtLogic are the addresses of these tiers, in slot order, where no control
+	// centre lists them. Jtransit may be left out: then CALL is answered as unsupported. Where
+	// logics have different duties (logic.serve), their entries say so: address=session+open.
 	Logic    []string `koanf:"logic"`
 	Das      []string `koanf:"das"`
 	ExtLogic []string `koanf:"extlogic"`
@@ -69,7 +93,7 @@ func defaultConfig() Config {
 		Data:      "data",
 		Tenant:    "demo",
 		Log:       telemetry.DefaultConfig(),
-		Cluster:   ClusterConfig{Listen: "127.0.0.1:0"},
+		Cluster:   ClusterConfig{Listen: "127.0.0.1:0", Slot: -1},
 		Entry:     entry.DefaultConfig(),
 		HTTPEntry: httpentry.DefaultConfig(),
 		Logic:     logic.DefaultConfig(),
@@ -78,6 +102,12 @@ func defaultConfig() Config {
 		IMUI:      imui.DefaultConfig(),
 		Jtransit:  jtransit.DefaultConfig(),
 		Store:     embedded,
+		Databases: shards.DefaultConfig(),
+		SQL:       sqlstore.DefaultConfig(),
+		Queue:     rocketmq.DefaultConfig(),
+		Presence:  redis.DefaultConfig(),
+		Control:   etcd.DefaultConfig(),
+		Values:    local.ValuesConfig{Interval: time.Second},
 	}
 }
 
@@ -96,6 +126,11 @@ func (c *Config) Validate() error {
 		{"das", c.Das.Validate()},
 		{"imui", c.IMUI.Validate()},
 		{"jtransit", c.Jtransit.Validate()},
+		{"databases", checked(c.usesDatabases(), c.Databases.Validate)},
+		{"sql", checked(c.usesDatabases(), c.validateSQL)},
+		{"queue", checked(c.usesRocketMQ(), c.Queue.Validate)},
+		{"presence", checked(len(c.Presence.Addrs) > 0, c.Presence.Validate)},
+		{"control", c.Control.Validate()},
 	} {
 		if s.err != nil {
 			errs = append(errs, fmt.Errorf("configuration: %s: %s", s.name, joinLines(s.err)))
@@ -108,6 +143,28 @@ func (c *Config) Validate() error {
 		errs = append(errs, errors.New("configuration: tenant must not be empty"))
 	}
 	return errors.Join(errs...)
+}
+
+// checked is what a part says that is only looked at where it is used.
+func checked(used bool, validate func() error) error {
+	if !used {
+		return nil
+	}
+	return validate()
+}
+
+// validateSQL checks what all connections share, with each member's DSN.
+func (c *Config) validateSQL() error {
+	for _, shard := range c.Databases.Shards {
+		for n, dsn := range shard.Members {
+			cfg := c.SQL
+			cfg.DSN = dsn
+			if err := cfg.Validate(); err != nil {
+				return fmt.Errorf("member %d of %s: %w", n, shard.Name, err)
+			}
+		}
+	}
+	return nil
 }
 
 // storeConfig places the store in the data directory unless it has one of its own.

@@ -22,7 +22,7 @@ func (p *process) addJtransit() (tier.Jtransit, error) {
 
 // jtransitHosts reaches the jtransit processes; nil where none is listed.
 func (p *process) jtransitHosts() tier.Jtransit {
-	if len(p.cfg.Cluster.Jtransit) == 0 {
+	if len(p.cfg.Cluster.Jtransit) == 0 && !p.cfg.usesEtcd() {
 		return nil
 	}
 	return &jtransits{newPool(p, p.center, tierJtransit, p.fabric.Jtransit)}

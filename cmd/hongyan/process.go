@@ -6,29 +6,21 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
-	"fmt"
 	"io"
-	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hongyan/das"
-	pebblestore "hongyan/das/store/pebble"
 	"hongyan/entry"
 	"hongyan/extlogic"
 	"hongyan/httpentry"
 	"hongyan/idl/tier"
 	"hongyan/imui"
 	"hongyan/internal/control"
-	"hongyan/internal/control/local"
 	"hongyan/internal/gate"
 	"hongyan/internal/mq"
-	"hongyan/internal/mq/embedded"
-	"hongyan/internal/mq/remote"
 	"hongyan/internal/netloop"
-	"hongyan/internal/presence/memory"
 	"hongyan/internal/route"
 	"hongyan/internal/rpc"
 	"hongyan/internal/telemetry"
@@ -49,11 +41,12 @@ const (
 // processes over Kitex.
 type process struct {
 	supervisor
+	name    string
 	cfg     *Config
 	metrics *prometheus.Registry
 	boot    string
 	fabric  fabric
-	center  control.Center
+	center  centre
 	logics  *route.Pool[tier.Logic]
 	dases   *route.Pool[tier.Das]
 	gateway bool // clients connect here: it needs a logic
@@ -70,6 +63,7 @@ func newProcess(name string, cfg *Config, f fabric, members map[string]control.M
 	log := telemetry.NewLogger(cfg.Log, out)
 	p := &process{
 		supervisor: supervisor{log: log},
+		name:       name,
 		cfg:        cfg,
 		metrics:    telemetry.NewRegistry(),
 		boot:       newBootID(),
@@ -80,15 +74,13 @@ func newProcess(name string, cfg *Config, f fabric, members map[string]control.M
 		return nil, err
 	}
 	rpc.LogKitex(log)
-	center, err := local.New(members)
-	if err != nil {
-		return nil, fmt.Errorf("cluster members: %w", err)
+	if p.center, err = p.openCenter(members); err != nil {
+		return nil, err
 	}
-	p.onClose(center.Close)
-	p.center = center
+	p.onClose(p.center.Close)
 	p.add(stageInfra, "trimmer", newTrimmer().run)
-	p.logics = newPool(p, center, tierLogic, f.Logic)
-	p.dases = newPool(p, center, tierDas, f.Das)
+	p.logics = newPool(p, p.center, tierLogic, f.Logic)
+	p.dases = newPool(p, p.center, tierDas, f.Das)
 	if cfg.Log.Admin != "" {
 		admin, err := telemetry.ListenAdmin(cfg.Log.Admin, p.metrics, p.notReady)
 		if err != nil {
@@ -105,6 +97,24 @@ func newPool[T any](p *process, center control.Center, tierName string, dial fun
 	return pool
 }
 
+// join announces this process until it begins to stop, and returns it with the slot it got.
+// Without a control centre everybody knows it from the lists.
+func (p *process) join(in control.Instance) (control.Instance, error) {
+	if !p.cfg.usesEtcd() {
+		in.Slot = max(in.Slot, 0)
+		return in, nil
+	}
+	ctx, leave := context.WithCancel(context.Background())
+	granted, err := p.center.Register(ctx, in)
+	if err != nil {
+		leave()
+		return in, err
+	}
+	p.onStop(leave)
+	p.log.Info("joined", "tier", granted.Tier, "slot", granted.Slot, "addr", granted.Addr)
+	return granted, nil
+}
+
 // newBootID names this life of the process.
 func newBootID() string {
 	var b [6]byte
@@ -116,19 +126,12 @@ func (p *process) self(tierName, addr string, slot int) control.Instance {
 	return control.Instance{Tier: tierName, Slot: slot, Addr: addr, Boot: p.boot}
 }
 
-// addDas opens the embedded store and puts a das in front of it.
+// addDas opens the store and puts a das in front of it.
 func (p *process) addDas(self control.Instance) (tier.Das, error) {
-	if err := makeDir(p.cfg.Data); err != nil {
+	st, err := p.openStore()
+	if err != nil {
 		return nil, err
 	}
-	st, err := pebblestore.Open(p.cfg.storeConfig(), pebblestore.Deps{Log: p.log})
-	if errors.Is(err, pebblestore.ErrLocked) {
-		return nil, fmt.Errorf("data directory %s is in use by another process", p.cfg.Data)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open the store: %w", err)
-	}
-	p.onClose(st.Close)
 	d, err := das.New(p.cfg.Das, das.Deps{Store: st, Logics: p.fabric.Logic, Self: self, Log: p.log, Metrics: p.metrics})
 	if err != nil {
 		return nil, err
@@ -137,28 +140,14 @@ func (p *process) addDas(self control.Instance) (tier.Das, error) {
 	return d, nil
 }
 
-// openQueue opens the embedded queue.
-func (p *process) openQueue() (mq.Queue, error) {
-	if err := makeDir(p.cfg.Data); err != nil {
+func (p *process) addLogic(self control.Instance, queue mq.Queue, services tier.Jtransit) (tier.Logic, error) {
+	routes, err := p.openPresence()
+	if err != nil {
 		return nil, err
 	}
-	q, err := embedded.Open(filepath.Join(p.cfg.Data, "queue"), embedded.Options{Log: p.log, Metrics: p.metrics})
-	if err != nil {
-		return nil, fmt.Errorf("open the queue: %w", err)
-	}
-	p.onClose(q.Close)
-	return q, nil
-}
-
-// queueHosts is the queue as a process sees it that does not host it.
-func (p *process) queueHosts() mq.Queue {
-	return remote.NewPublisher(newPool(p, p.center, tierExtLogic, p.fabric.Queue))
-}
-
-func (p *process) addLogic(self control.Instance, queue mq.Queue, services tier.Jtransit) (tier.Logic, error) {
 	l, err := logic.New(p.cfg.Logic, logic.Deps{
 		Das: p.dases, Logics: p.logics, Gateways: p.fabric.Gateway,
-		Presence: memory.New(memory.DefaultConfig()), Queue: queue, Jtransit: services,
+		Presence: routes, Queue: queue, Jtransit: services,
 		Self: self, Log: p.log, Metrics: p.metrics,
 	})
 	if err != nil {

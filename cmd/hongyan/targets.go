@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -43,6 +44,7 @@ func newTargetCmd(t target) *cobra.Command {
 	var load loadFlags
 	var data, listen, rpcListen, advertise string
 	var slot int
+	var serve []string
 	addrs := map[string]*[]string{}
 	cmd := &cobra.Command{
 		Use:   t.name,
@@ -57,6 +59,7 @@ func newTargetCmd(t target) *cobra.Command {
 			load.set(cmd, "rpc-listen", "cluster.listen", rpcListen)
 			load.set(cmd, "advertise", "cluster.advertise", advertise)
 			load.set(cmd, "slot", "cluster.slot", slot)
+			load.set(cmd, "serve", "logic.serve", serve)
 			for name, list := range addrs {
 				load.set(cmd, name, "cluster."+name, *list)
 			}
@@ -73,10 +76,12 @@ func newTargetCmd(t target) *cobra.Command {
 	switch t.name {
 	case "entry", "httpentry":
 		f.StringVar(&listen, "listen", "", "host:port for clients")
+	case tierLogic:
+		f.StringSliceVar(&serve, "serve", nil, "duties of this process: session, message, contact, open; none given = all")
 	}
 	f.StringVar(&rpcListen, "rpc-listen", "127.0.0.1:0", "host:port where other tiers reach this process")
 	f.StringVar(&advertise, "advertise", "", "how they name it; empty = the address it listens on")
-	f.IntVar(&slot, "slot", 0, "the slot of this process among the instances of its tier")
+	f.IntVar(&slot, "slot", -1, "the slot of this process among the instances of its tier; -1 = what the control centre gives, or 0")
 	for _, name := range t.needs {
 		list := new([]string)
 		addrs[name] = list
@@ -86,11 +91,18 @@ func newTargetCmd(t target) *cobra.Command {
 }
 
 func runTarget(ctx context.Context, t target, cfg *Config, stdout, stderr io.Writer) error {
-	members, err := cfg.Cluster.members(t)
+	serves, err := cfg.takeDuties(t.name)
 	if err != nil {
 		return err
 	}
-	p, err := newProcess(fmt.Sprintf("%s-%d", t.name, cfg.Cluster.Slot), cfg, kitex{}, members, stderr)
+	members, err := cfg.Cluster.members(t, cfg.usesEtcd())
+	if err != nil {
+		return err
+	}
+	for slot := range members[tierLogic].Instances {
+		members[tierLogic].Instances[slot].Serves = serves[slot]
+	}
+	p, err := newProcess(cfg.Cluster.name(t.name), cfg, kitex{}, members, stderr)
 	if err != nil {
 		return err
 	}
@@ -104,13 +116,26 @@ func runTarget(ctx context.Context, t target, cfg *Config, stdout, stderr io.Wri
 		return err
 	}
 	return p.run(ctx, func() error {
-		p.log.Info("ready", "tier", t.name, "slot", cfg.Cluster.Slot, "boot", p.boot)
+		p.log.Info("ready", "tier", t.name, "boot", p.boot)
 		return json.NewEncoder(stdout).Encode(ready)
 	})
 }
 
-// members turns the lists of addresses into what the control centre knows.
-func (c *ClusterConfig) members(t target) (map[string]control.Members, error) {
+// name of a process, for its log and its files: several share a data directory.
+func (c *ClusterConfig) name(tierName string) string {
+	_, port, _ := net.SplitHostPort(c.Listen)
+	switch {
+	case c.Slot >= 0:
+		return fmt.Sprintf("%s-%d", tierName, c.Slot)
+	case port != "" && port != "0":
+		return tierName + "-" + port
+	}
+	return tierName
+}
+
+// members turns the lists of addresses into what the control centre knows, where there is no
+// etcd to know it.
+func (c *ClusterConfig) members(t target, etcd bool) (map[string]control.Members, error) {
 	lists := map[string][]string{tierLogic: c.Logic, tierDas: c.Das, tierExtLogic: c.ExtLogic, tierJtransit: c.Jtransit}
 	members := map[string]control.Members{}
 	for name, addrs := range lists {
@@ -120,15 +145,21 @@ func (c *ClusterConfig) members(t target) (map[string]control.Members, error) {
 		}
 		members[name] = m
 	}
+	if etcd { // the lists would be wrong as soon as an instance comes or goes
+		for name, addrs := range lists {
+			if len(addrs) > 0 {
+				return nil, fmt.Errorf("cluster.%s lists addresses, and control.endpoints names an etcd that knows them: give one or the other", name)
+			}
+		}
+		return nil, nil
+	}
 	for _, name := range t.needs {
 		if len(lists[name]) == 0 && name != t.name && name != tierJtransit { // nobody has to call services
-			return nil, fmt.Errorf("no address of the %s tier: give --%s or cluster.%s", name, name, name)
+			return nil, fmt.Errorf("no address of the %s tier: give --%s, cluster.%s, or an etcd in control.endpoints", name, name, name)
 		}
 	}
 	own, listed := lists[t.name]
 	switch {
-	case c.Slot < 0:
-		return nil, fmt.Errorf("slot %d must not be negative", c.Slot)
 	case listed && len(own) > 0 && c.Slot >= len(own):
 		return nil, fmt.Errorf("slot %d is outside of the %d addresses of the %s tier", c.Slot, len(own), t.name)
 	}
@@ -141,9 +172,9 @@ func (p *process) selfAddr(listening string, own []string) (string, error) {
 	if addr == "" {
 		addr = listening
 	}
-	if len(own) > 0 && own[p.cfg.Cluster.Slot] != addr {
+	if slot := max(p.cfg.Cluster.Slot, 0); len(own) > 0 && own[slot] != addr {
 		return "", fmt.Errorf("slot %d of the list is %s, but this process is at %s: give --advertise, or correct the list",
-			p.cfg.Cluster.Slot, own[p.cfg.Cluster.Slot], addr)
+			slot, own[slot], addr)
 	}
 	return addr, nil
 }
@@ -195,7 +226,11 @@ func buildLogic(p *process) (readyLine, error) {
 	if err != nil {
 		return ready, err
 	}
-	if ref.Logic, err = p.addLogic(self, p.queueHosts(), p.jtransitHosts()); err != nil {
+	queue, err := p.reachQueue()
+	if err != nil {
+		return ready, err
+	}
+	if ref.Logic, err = p.addLogic(self, queue, p.jtransitHosts()); err != nil {
 		return ready, err
 	}
 	ready.RPC = self.Addr
@@ -218,8 +253,8 @@ func buildExtLogic(p *process) (readyLine, error) {
 
 func buildDas(p *process) (readyLine, error) {
 	ready := newReadyLine()
-	if len(p.cfg.Cluster.Das) > 1 {
-		return ready, errors.New("several das need a database that they share; the embedded store is for one: " +
+	if len(p.cfg.Cluster.Das) > 1 && !p.cfg.usesDatabases() {
+		return ready, errors.New("several das need databases that they share (databases.shards); the embedded store is for one: " +
 			strings.Join(p.cfg.Cluster.Das, ", "))
 	}
 	ref := &dasRef{}
@@ -264,5 +299,9 @@ func (p *process) listenAs(tierName string, stage int, own []string, services ..
 	if err != nil {
 		return control.Instance{}, err
 	}
-	return p.self(tierName, addr, p.cfg.Cluster.Slot), nil
+	in := p.self(tierName, addr, p.cfg.Cluster.Slot)
+	if tierName == tierLogic {
+		in.Serves = p.cfg.Logic.Duties()
+	}
+	return p.join(in)
 }

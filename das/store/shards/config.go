@@ -65,7 +65,8 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-func (c Config) names() []string {
+// Names of the shards, in their order.
+func (c Config) Names() []string {
 	names := make([]string, len(c.Shards))
 	for i, s := range c.Shards {
 		names[i] = s.Name

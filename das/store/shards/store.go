@@ -59,7 +59,7 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metrics of shards: %w", err)
 	}
-	s := &Store{cfg: cfg, open: deps.Open, log: deps.Log, metrics: met, names: cfg.names()}
+	s := &Store{cfg: cfg, open: deps.Open, log: deps.Log, metrics: met, names: cfg.Names()}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -1,10 +1,179 @@
 package cluster
 
-import "testing"
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
 
-// Engines are the real servers that a cluster stands on.
-type Engines struct{}
+	"github.com/go-sql-driver/mysql"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
 
-func engineNames() []string { return nil }
+// Engines are the real servers that a cluster stands on, as make servers has started them,
+// with databases, topics and keys of its own.
+type Engines struct {
+	Name     string // mysql or tidb
+	RocketMQ string // host:port of a name server
+	Redis    string
+	Etcd     string
+	Shards   []Shard
 
-func onEngines(t testing.TB, name, config string) *System { panic("none") }
+	run string // begins the name of everything that this cluster owns
+}
+
+// Shard is one database: the source first, then its replicas.
+type Shard struct {
+	Name    string
+	Members []string // DSNs
+}
+
+// engineNames are the engines that the suite runs over besides the embedded parts:
+// HONGYAN_TEST_CLUSTER=mysql,tidb, with the addresses of servers.env in the environment.
+func engineNames() []string {
+	return strings.FieldsFunc(os.Getenv("HONGYAN_TEST_CLUSTER"), func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// RequireEngines skips a test that needs them where there are none.
+func RequireEngines(t testing.TB) {
+	t.Helper()
+	if len(engineNames()) == 0 {
+		t.Skip("HONGYAN_TEST_CLUSTER is not set: make test-cluster runs this on real servers")
+	}
+}
+
+// Full is the whole cluster, several of every tier, on the first of the engines.
+func Full(t testing.TB) *System {
+	t.Helper()
+	RequireEngines(t)
+	return onEngines(t, engineNames()[0], "")
+}
+
+// onEngines starts the whole cluster on the engines of a name.
+func onEngines(t testing.TB, name, more string) *System {
+	t.Helper()
+	e := newEngines(t, name)
+	p := newPlan(t, name, full)
+	p.Engines = e
+	p.text += e.config() + more
+	config := p.write(t, "hongyan.yaml", p.text)
+	out, err := exec.Command(Binary(t), "db", "migrate", "--config", config).CombinedOutput()
+	if err != nil {
+		t.Fatalf("hongyan db migrate: %v\n%s", err, out)
+	}
+	p.run(t)
+	return p.System
+}
+
+func newEngines(t testing.TB, name string) *Engines {
+	t.Helper()
+	e := &Engines{
+		Name: name, RocketMQ: need(t, "SERVERS_ROCKETMQ_NAMESRV"), Redis: need(t, "SERVERS_REDIS"), Etcd: need(t, "SERVERS_ETCD"),
+		run: "hy" + strings.ToLower(rand.Text()[:8]),
+	}
+	switch name {
+	case "mysql":
+		for i := range 2 {
+			var members []string
+			for _, role := range []string{"SOURCE", "REPLICA"} {
+				members = append(members, e.database(need(t, fmt.Sprintf("SERVERS_MYSQL_%d_%s", i, role)), i))
+			}
+			e.Shards = append(e.Shards, Shard{fmt.Sprintf("s%d", i), members})
+		}
+	case "tidb":
+		for i := range 2 { // one server, two databases: shards for all that das can tell
+			e.Shards = append(e.Shards, Shard{fmt.Sprintf("s%d", i), []string{e.database(need(t, "SERVERS_TIDB"), i)}})
+		}
+	default:
+		t.Fatalf("HONGYAN_TEST_CLUSTER: %q is none of mysql and tidb", name)
+	}
+	for _, s := range e.Shards {
+		create(t, s.Members[0])
+	}
+	t.Cleanup(func() { e.clean(t) })
+	return e
+}
+
+func need(t testing.TB, name string) string {
+	t.Helper()
+	value := os.Getenv(name)
+	if value == "" {
+		t.Fatalf("%s is not set: make servers, and its servers.env in the environment", name)
+	}
+	return value
+}
+
+// database is the DSN of this run's database on a server.
+func (e *Engines) database(addr string, shard int) string {
+	return fmt.Sprintf("root@tcp(%s)/%s_%d", addr, e.run, shard)
+}
+
+// config of every process that stands on these engines.
+func (e *Engines) config() string {
+	shards := make([]string, len(e.Shards))
+	for i, s := range e.Shards {
+		members := make([]string, len(s.Members))
+		for n, dsn := range s.Members {
+			members[n] = fmt.Sprintf("%q", dsn)
+		}
+		shards[i] = fmt.Sprintf("{name: %s, members: [%s]}", s.Name, strings.Join(members, ", "))
+	}
+	return fmt.Sprintf(`
+control: {endpoints: [%q], prefix: /%s/, services_prefix: %s/services, lease: 3s}
+presence: {addrs: [%q], prefix: "%s:"}
+queue: {name_servers: [%q], prefix: %s_, create_topics: true, queues: 2, slots: 2}
+databases: {shards: [%s]}
+sql: {require_replica: %v}
+`, e.Etcd, e.run, e.run, e.Redis, e.run, e.RocketMQ, e.run, strings.Join(shards, ", "), e.Name == "mysql")
+}
+
+// create makes the database of a DSN anew.
+func create(t testing.TB, dsn string) {
+	t.Helper()
+	if err := onServer(dsn, "CREATE DATABASE `%s`"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func onServer(dsn, statement string) error {
+	cfg, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		return err
+	}
+	name := cfg.DBName
+	cfg.DBName = ""
+	db, err := sql.Open("mysql", cfg.FormatDSN())
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	_, err = db.Exec(fmt.Sprintf(statement, name))
+	return err
+}
+
+// clean removes what the run has left on the servers. Topics stay: they are empty files.
+func (e *Engines) clean(t testing.TB) {
+	for _, s := range e.Shards {
+		dropped := slices.ContainsFunc(s.Members, func(dsn string) bool { return onServer(dsn, "DROP DATABASE `%s`") == nil })
+		if !dropped {
+			t.Logf("database of %s could not be dropped", s.Name)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{e.Etcd}, Context: ctx})
+	if err != nil {
+		t.Logf("etcd: %v", err)
+		return
+	}
+	defer c.Close()
+	if _, err := c.Delete(ctx, "/"+e.run+"/", clientv3.WithPrefix()); err != nil {
+		t.Logf("etcd: %v", err)
+	}
+}

@@ -96,7 +96,10 @@ func (p *plan) run(t testing.TB) {
 			if tier == "logic" { // the same, with an admin listener
 				file = p.write(t, name+".yaml", fmt.Sprintf("%slog: {admin: %q}\n", p.text, p.Admin[slot]))
 			}
-			args := []string{tier, "--config", file, "--rpc-listen", p.addrs[tier][slot], "--slot", fmt.Sprint(slot)}
+			args := []string{tier, "--config", file, "--rpc-listen", p.addrs[tier][slot]}
+			if p.Engines == nil { // etcd gives slots itself
+				args = append(args, "--slot", fmt.Sprint(slot))
+			}
 			if listen := p.listen[tier]; listen != nil {
 				args = append(args, "--listen", listen[slot])
 			}
