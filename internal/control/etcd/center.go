@@ -199,11 +199,15 @@ func (c *Center) beat(ctx context.Context, timeout time.Duration) (position, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	resp, err := client.Get(ctx, c.members.prefix, clientv3.WithPrefix(), clientv3.WithLimit(1), clientv3.WithKeysOnly())
+	resp, err := client.Get(ctx, c.cfg.Prefix+idKey)
 	if err != nil {
 		return position{}, err
 	}
-	return position{resp.Header.ClusterId, resp.Header.Revision}, nil
+	at := position{Revision: resp.Header.Revision}
+	if len(resp.Kvs) == 1 {
+		at.Cluster = string(resp.Kvs[0].Value)
+	}
+	return at, nil
 }
 
 func (c *Center) beaten(at position, err error) {

@@ -50,7 +50,7 @@ func check(t *testing.T, c *Center) {
 }
 
 func FuzzSnapshot(f *testing.F) {
-	f.Add([]byte(`{"members":{"at":{"cluster":1,"revision":2},"entries":{"logic/0/live":{"text":"{\"addr\":\"a:1\"}","revision":1}}},"values":{"entries":{}}}`))
+	f.Add([]byte(`{"members":{"at":{"cluster":"x","revision":2},"entries":{"logic/0/live":{"text":"{\"addr\":\"a:1\"}","revision":1}}},"values":{"entries":{}}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := decodeSnapshot(data)
 		if err != nil {

@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -26,13 +27,15 @@ type mirror struct {
 	listed bool
 	// gone tells whether an entry that is deleted was given up by its owner. nil = never.
 	gone func(key string, e entry) bool
-	// keep says that entries missing in another etcd than the one they came from stay.
+	// keep says that entries missing in another etcd than the one they came from are held until
+	// they are set again.
 	keep bool
 }
 
-// position in the history of one etcd cluster.
+// position in the history of one etcd. Its own cluster id does not tell an emptied one from
+// what it was.
 type position struct {
-	Cluster  uint64 `json:"cluster"`
+	Cluster  string `json:"cluster"` // value of idKey
 	Revision int64  `json:"revision"`
 }
 
@@ -84,17 +87,29 @@ func (c *Center) list(ctx context.Context, m *mirror) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
-	resp, err := client.Get(ctx, m.prefix, clientv3.WithPrefix())
+	id := c.cfg.Prefix + idKey
+	resp, err := client.Txn(ctx). // a new etcd is given its id before anything is believed of it
+					If(clientv3.Compare(clientv3.CreateRevision(id), "=", 0)).
+					Then(clientv3.OpPut(id, rand.Text())).
+					Commit()
+	if err == nil {
+		resp, err = client.Txn(ctx).Then(clientv3.OpGet(id), clientv3.OpGet(m.prefix, clientv3.WithPrefix())).Commit()
+	}
 	if err != nil {
 		return fmt.Errorf("list %s: %w", m.prefix, err)
 	}
-	entries := make(map[string]entry, len(resp.Kvs))
-	for _, kv := range resp.Kvs {
+	named, listed := resp.Responses[0].GetResponseRange(), resp.Responses[1].GetResponseRange()
+	if len(named.Kvs) == 0 {
+		return fmt.Errorf("list %s: %s was removed", m.prefix, id)
+	}
+	entries := make(map[string]entry, len(listed.Kvs))
+	for _, kv := range listed.Kvs {
 		entries[strings.TrimPrefix(string(kv.Key), m.prefix)] = entry{kv.Value, kv.ModRevision}
 	}
+	at := position{string(named.Kvs[0].Value), resp.Header.Revision}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.takeLocked(m, entries, position{resp.Header.ClusterId, resp.Header.Revision})
+	c.takeLocked(m, entries, at)
 	return nil
 }
 
@@ -107,7 +122,7 @@ func (c *Center) takeLocked(m *mirror, entries map[string]entry, at position) {
 			for key, e := range m.entries {
 				if _, ok := entries[key]; !ok {
 					c.log.Warn("a value is gone in etcd and stays in use here until it is set again", "key", key)
-					entries[key] = e
+					m.held[key] = e
 				}
 			}
 		}

@@ -12,6 +12,8 @@ import (
 
 // Keys under Config.Prefix:
 //
+//	id                           of this etcd's data, made by whoever finds none: data that is
+//	                             lost is noticed
 //	members/<tier>/<slot>/slot   who held the slot last; no lease: a dead instance keeps its slot
 //	members/<tier>/<slot>/live   who holds it now; goes with the lease
 //	values/<key>                 a live setting
@@ -21,6 +23,7 @@ import (
 //
 //	/<service>/<addr>            an endpoint; goes with the lease
 const (
+	idKey      = "id"
 	membersDir = "members/"
 	valuesDir  = "values/"
 	reportsDir = "reports/"

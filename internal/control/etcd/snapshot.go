@@ -24,6 +24,7 @@ type snapshot struct {
 type section struct {
 	At      position          `json:"at"`
 	Entries map[string]stored `json:"entries"`
+	Held    map[string]stored `json:"held,omitempty"` // values that etcd has lost
 }
 
 // stored is one record: Text, or Data if it is no text.
@@ -48,13 +49,15 @@ func store(entries map[string]entry) map[string]stored {
 }
 
 // restore shows what was stored, until there is a list.
-func (m *mirror) restore(entries map[string]stored) {
-	for key, s := range entries {
+func (m *mirror) restore(entries map[string]stored) { load(m.entries, entries) }
+
+func load(entries map[string]entry, from map[string]stored) {
+	for key, s := range from {
 		e := entry{data: s.Data, revision: s.Revision}
 		if s.Text != "" {
 			e.data = []byte(s.Text)
 		}
-		m.entries[key] = e
+		entries[key] = e
 	}
 }
 
@@ -94,6 +97,7 @@ func (c *Center) useSnapshot(s snapshot) {
 	c.members.restore(s.Members.Entries)
 	c.members.seen = s.Members.At
 	c.values.restore(s.Values.Entries)
+	load(c.values.held, s.Values.Held)
 	c.values.seen = s.Values.At
 	c.saved = s.Services
 	c.changedLocked(c.members)
@@ -141,8 +145,8 @@ func (c *Center) encodeSnapshot() ([]byte, <-chan struct{}) {
 		return nil, c.change
 	}
 	s := snapshot{
-		Members:  section{c.members.seen, store(c.members.all())},
-		Values:   section{c.values.seen, store(c.values.entries)},
+		Members:  section{At: c.members.seen, Entries: store(c.members.all())},
+		Values:   section{c.values.seen, store(c.values.entries), store(c.values.held)},
 		Services: map[string]map[string]stored{},
 	}
 	for name, entries := range c.saved {

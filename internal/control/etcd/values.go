@@ -21,7 +21,7 @@ func (c *Center) Value(ctx context.Context, key string) (control.Value, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e, ok := c.values.entries[key]; ok && control.ValidValue(key, e.data) == nil {
+	if e, ok := c.values.all()[key]; ok && control.ValidValue(key, e.data) == nil {
 		return e.value(key), nil
 	}
 	return control.Value{Key: key}, nil
@@ -91,7 +91,7 @@ func sameValue(a, b control.Value) bool { return a.Key == b.Key && a.Revision ==
 
 func (c *Center) valuesUnderLocked(prefix string) []control.Value {
 	var set []control.Value
-	for key, e := range c.values.entries {
+	for key, e := range c.values.all() {
 		if strings.HasPrefix(key, prefix) && control.ValidValue(key, e.data) == nil {
 			set = append(set, e.value(key))
 		}
