@@ -38,28 +38,39 @@ func (s *Store) Commit(ctx context.Context, b *store.Batch) error {
 		}
 		pool = s.lazy
 	}
-	return s.execute(ctx, pool, s.scriptOf(b), b)
+	w := work{script: s.scriptOf(b)}
+	w.check, w.from = bucketCheck(b.Buckets, s.dialect.share)
+	w.explain = func(ctx context.Context, conn *sql.Conn, cause error) (string, error) {
+		return s.explain(ctx, conn, b, cause)
+	}
+	return s.execute(ctx, pool, w)
 }
 
-// execute runs a script until it is committed, or known to have failed, or nobody knows. b
-// may be nil: then nothing in the script is a belief.
-func (s *Store) execute(ctx context.Context, pool *sql.DB, sc *script, b *store.Batch) error {
+// work is a script with what it stands on.
+type work struct {
+	script *script
+	// check is an expression that fails unless the buckets are as they must be, with the rest of
+	// its SELECT; empty: any will do.
+	check, from text
+	// explain settles a transaction, rolled back by now, of which an assertion failed: it tells
+	// what was wrong, or why another try may succeed. nil: there is no assertion.
+	explain func(ctx context.Context, conn *sql.Conn, cause error) (why string, err error)
+}
+
+// execute runs a script until it is committed, or known to have failed, or nobody knows.
+func (s *Store) execute(ctx context.Context, pool *sql.DB, w work) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.CommitTimeout)
 	defer cancel()
-	var check, from text
-	if b != nil {
-		check, from = bucketCheck(b.Buckets, s.dialect.share)
-	}
 	state := ""
 	if s.cfg.RequireReplica {
 		state = s.dialect.replicaState
 	}
-	packets, err := sc.finish(check, from, state)
+	packets, err := w.script.finish(w.check, w.from, state)
 	if err != nil {
 		return err
 	}
 	for try := 0; ; try++ {
-		why, err := s.attempt(ctx, pool, packets, sc.doomed, b)
+		why, err := s.attempt(ctx, pool, packets, w)
 		if why == "" || try >= s.cfg.Repeats {
 			return err
 		}
@@ -92,18 +103,18 @@ const (
 
 // attempt runs the packets once. It returns nil when they are committed, and otherwise why
 // they may be tried again, if they may.
-func (s *Store) attempt(ctx context.Context, pool *sql.DB, packets []text, doomed bool, b *store.Batch) (why string, err error) {
+func (s *Store) attempt(ctx context.Context, pool *sql.DB, packets []text, w work) (why string, err error) {
 	conn, err := pool.Conn(ctx)
 	if err != nil {
 		return "", notWritten(fmt.Errorf("connect: %w", err))
 	}
 	defer conn.Close()
-	if doomed {
-		return s.explain(ctx, conn, b, errors.New("beliefs contradict each other"))
+	if w.script.doomed {
+		return w.explain(ctx, conn, errors.New("beliefs contradict each other"))
 	}
 	for _, p := range packets[:len(packets)-1] {
 		if _, err := conn.ExecContext(ctx, string(p)); err != nil {
-			return s.failed(ctx, conn, err, b) // without a COMMIT nothing can have been written
+			return s.failed(ctx, conn, err, w) // without a COMMIT nothing can have been written
 		}
 	}
 	offs := s.offs.Load()
@@ -116,7 +127,7 @@ func (s *Store) attempt(ctx context.Context, pool *sql.DB, packets []text, doome
 	case errors.Is(err, driver.ErrBadConn) && len(packets) == 1: // not a byte was sent
 		return whyConnection, notWritten(err)
 	case !out.ready && errors.As(err, &server):
-		return s.failed(ctx, conn, err, b)
+		return s.failed(ctx, conn, err, w)
 	}
 	discard(conn)
 	s.metrics.unknown.WithLabelValues().Inc()
@@ -164,7 +175,7 @@ func (s *Store) run(ctx context.Context, conn *sql.Conn, p text) (a answer, err 
 }
 
 // failed settles a transaction that ended before its COMMIT was reached.
-func (s *Store) failed(ctx context.Context, conn *sql.Conn, err error, b *store.Batch) (why string, _ error) {
+func (s *Store) failed(ctx context.Context, conn *sql.Conn, err error, w work) (why string, _ error) {
 	var server *mysql.MySQLError
 	if !errors.As(err, &server) { // the connection is gone, and the server rolls back
 		discard(conn)
@@ -176,8 +187,8 @@ func (s *Store) failed(ctx context.Context, conn *sql.Conn, err error, b *store.
 	switch {
 	case s.dialect.conflicts[server.Number]:
 		return whyConflict, notWritten(err)
-	case b != nil && (server.Number == errOutOfRange || server.Number == errDuplicate):
-		return s.explain(ctx, conn, b, err)
+	case w.explain != nil && (server.Number == errOutOfRange || server.Number == errDuplicate):
+		return w.explain(ctx, conn, err)
 	}
 	return "", notWritten(err)
 }

@@ -84,7 +84,7 @@ func (s *Store) Barrier(ctx context.Context) error {
 	q.raw(",1) ON DUPLICATE KEY UPDATE n=n+1")
 	sc := newScript(s.packet)
 	sc.statement(q)
-	if err := s.execute(ctx, s.writes, sc, nil); err != nil {
+	if err := s.execute(ctx, s.writes, work{script: sc}); err != nil {
 		return fmt.Errorf("barrier: %w", err)
 	}
 	return nil

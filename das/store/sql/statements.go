@@ -70,6 +70,11 @@ const messageColumns = "seq,sender,client_msg_id,body_hash,kind,text,data,create
 
 // messages inserts plainly: whatever exists already is an error (R03).
 func (sc *script) messages(list []*store.Message) {
+	sc.insertMessages(list, "")
+	sc.modified(list)
+}
+
+func (sc *script) insertMessages(list []*store.Message, tail string) {
 	sc.rows("INSERT INTO message (bucket,tenant,conv,"+messageColumns+") VALUES ", len(list), func(t *text, i int) {
 		m := list[i]
 		t.key(m.Conv)
@@ -89,8 +94,7 @@ func (sc *script) messages(list []*store.Message) {
 		t.raw(",")
 		t.flag(m.Recalled)
 		t.uints(m.TargetSeq)
-	}, "", nil)
-	sc.modified(slices.DeleteFunc(slices.Clone(list), func(m *store.Message) bool { return m.ModSeq == 0 }))
+	}, tail, nil)
 }
 
 // rewrites change entries that exist and whose sender and key stay (R25).
@@ -127,10 +131,17 @@ func (sc *script) rewrites(list []*store.Message) {
 		sc.end()
 		sc.failUnless("(ROW_COUNT()=1)")
 	}
-	sc.modified(slices.DeleteFunc(slices.Clone(list), func(m *store.Message) bool { return m.ModSeq == 0 }))
+	sc.modified(list)
 }
 
-func (sc *script) modified(list []*store.Message) {
+// modified notes the places of entries that were rewritten.
+func (sc *script) modified(all []*store.Message) {
+	var list []*store.Message
+	for _, m := range all {
+		if m.ModSeq > 0 {
+			list = append(list, m)
+		}
+	}
 	sc.rows("INSERT INTO modified (bucket,tenant,conv,mod_seq,seq) VALUES ", len(list), func(t *text, i int) {
 		t.key(list[i].Conv)
 		t.uints(list[i].ModSeq, list[i].Seq)
@@ -208,6 +219,17 @@ const memberColumns = "conv,version,last_seq,last_ord,read_seq,read_ord,peer_rea
 // members is Member.Raise in SQL: assignments run from left to right, and each ordinal goes
 // before the seq it belongs to.
 func (sc *script) members(list []store.MemberRow) {
+	sc.insertMembers(list, raiseMember)
+}
+
+const raiseMember = " ON DUPLICATE KEY UPDATE version=GREATEST(version,VALUES(version))," +
+	"last_ord=IF(last_seq>VALUES(last_seq),last_ord,VALUES(last_ord)),last_seq=GREATEST(last_seq,VALUES(last_seq))," +
+	"read_ord=IF(read_seq>VALUES(read_seq),read_ord,VALUES(read_ord)),read_seq=GREATEST(read_seq,VALUES(read_seq))," +
+	"peer_read_seq=GREATEST(peer_read_seq,VALUES(peer_read_seq))," +
+	"blocked=VALUES(blocked),pinned=VALUES(pinned),muted=VALUES(muted),hidden=VALUES(hidden)," +
+	"remark=VALUES(remark),updated_ms=VALUES(updated_ms)"
+
+func (sc *script) insertMembers(list []store.MemberRow, tail string) {
 	sc.rows("INSERT INTO member (bucket,tenant,uid,"+memberColumns+") VALUES ", len(list), func(t *text, i int) {
 		r := &list[i]
 		t.key(r.User)
@@ -220,15 +242,15 @@ func (sc *script) members(list []store.MemberRow) {
 		t.strs(r.Remark)
 		t.raw(",")
 		t.int(r.UpdatedMS)
-	}, " ON DUPLICATE KEY UPDATE version=GREATEST(version,VALUES(version)),"+
-		"last_ord=IF(last_seq>VALUES(last_seq),last_ord,VALUES(last_ord)),last_seq=GREATEST(last_seq,VALUES(last_seq)),"+
-		"read_ord=IF(read_seq>VALUES(read_seq),read_ord,VALUES(read_ord)),read_seq=GREATEST(read_seq,VALUES(read_seq)),"+
-		"peer_read_seq=GREATEST(peer_read_seq,VALUES(peer_read_seq)),"+
-		"blocked=VALUES(blocked),pinned=VALUES(pinned),muted=VALUES(muted),hidden=VALUES(hidden),"+
-		"remark=VALUES(remark),updated_ms=VALUES(updated_ms)", nil)
+	}, tail, nil)
 }
 
 func (sc *script) sessions(list []store.SessionMove) {
+	sc.insertSessions(list, " ON DUPLICATE KEY UPDATE device=VALUES(device),epoch=GREATEST(epoch,VALUES(epoch)),counter=VALUES(counter),"+
+		"gateway=VALUES(gateway),seen_ms=VALUES(seen_ms)")
+}
+
+func (sc *script) insertSessions(list []store.SessionMove, tail string) {
 	sc.rows("INSERT INTO session (bucket,tenant,uid,class,slot,device,epoch,counter,gateway,seen_ms) VALUES ", len(list), func(t *text, i int) {
 		to := &list[i].To
 		t.key(list[i].User)
@@ -239,8 +261,7 @@ func (sc *script) sessions(list []store.SessionMove) {
 		t.strs(to.Gateway)
 		t.raw(",")
 		t.int(to.SeenMS)
-	}, " ON DUPLICATE KEY UPDATE device=VALUES(device),epoch=GREATEST(epoch,VALUES(epoch)),counter=VALUES(counter),"+
-		"gateway=VALUES(gateway),seen_ms=VALUES(seen_ms)", nil)
+	}, tail, nil)
 }
 
 // devices is Device.Raise in SQL: positions compare as pairs of epoch and cursor (R18).
@@ -249,6 +270,12 @@ func (sc *script) devices(list []store.DeviceRow) {
 	slices.SortStableFunc(list, func(a, b store.DeviceRow) int {
 		return cmp.Or(byKey(a.User, b.User), strings.Compare(a.ID, b.ID))
 	})
+	sc.insertDevices(list, " ON DUPLICATE KEY UPDATE platform=VALUES(platform),push_token=VALUES(push_token),"+
+		"position=IF(epoch>VALUES(epoch) OR (epoch=VALUES(epoch) AND position>VALUES(position)),position,VALUES(position)),"+
+		"epoch=GREATEST(epoch,VALUES(epoch)),seen_ms=VALUES(seen_ms)")
+}
+
+func (sc *script) insertDevices(list []store.DeviceRow, tail string) {
 	sc.rows("INSERT INTO device (bucket,tenant,uid,device,platform,push_token,epoch,position,seen_ms) VALUES ", len(list), func(t *text, i int) {
 		d := &list[i].Device
 		t.key(list[i].User)
@@ -256,9 +283,7 @@ func (sc *script) devices(list []store.DeviceRow) {
 		t.uints(d.Epoch, d.Cursor)
 		t.raw(",")
 		t.int(d.SeenMS)
-	}, " ON DUPLICATE KEY UPDATE platform=VALUES(platform),push_token=VALUES(push_token),"+
-		"position=IF(epoch>VALUES(epoch) OR (epoch=VALUES(epoch) AND position>VALUES(position)),position,VALUES(position)),"+
-		"epoch=GREATEST(epoch,VALUES(epoch)),seen_ms=VALUES(seen_ms)", nil)
+	}, tail, nil)
 }
 
 // outbox deletes before it inserts: a range never takes the rows of its own batch (R07).

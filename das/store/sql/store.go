@@ -37,7 +37,7 @@ type Store struct {
 
 var (
 	_ store.Store   = (*Store)(nil)
-	_ store.Barrier = (*Store)(nil)
+	_ store.Movable = (*Store)(nil)
 )
 
 // Open connects to a database and looks whether it can serve: the kind of server, the
@@ -125,25 +125,4 @@ func (s *Store) Close() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// SetBucket writes a bucket's row, as a promotion, a restore or a move does. It waits for the
-// commits that hold the row, and those that come later see it (R17).
-func (s *Store) SetBucket(ctx context.Context, id uint32, state store.BucketState) error {
-	if id >= store.Buckets {
-		return fmt.Errorf("%w: bucket %d", store.ErrInvalid, id)
-	}
-	var q text
-	q.raw("INSERT INTO bucket (id,epoch,open) VALUES (")
-	q.uint(uint64(id))
-	q.uints(state.Epoch)
-	q.raw(",")
-	q.flag(state.Open)
-	q.raw(") ON DUPLICATE KEY UPDATE epoch=VALUES(epoch),open=VALUES(open)")
-	sc := newScript(s.packet)
-	sc.statement(q)
-	if err := s.execute(ctx, s.writes, sc, nil); err != nil {
-		return fmt.Errorf("write bucket %d: %w", id, err)
-	}
-	return nil
 }

@@ -22,6 +22,14 @@ type view struct {
 
 // View implements store.Store. The view ends with ctx.
 func (s *Store) View(ctx context.Context) (store.View, error) {
+	v, err := s.view(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+func (s *Store) view(ctx context.Context) (*view, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
