@@ -178,7 +178,10 @@ func TestZZ17UsersOfADeadLogicSpreadOverBothOthers(t *testing.T) {
 }
 
 // sendsOf is how many SENDs a logic process has committed.
-func sendsOf(t testing.TB, s *cluster.System, slot int) int {
+func sendsOf(t testing.TB, s *cluster.System, slot int) int { return commandsOf(t, s, slot, "SEND") }
+
+// commandsOf is how many commands a logic process has answered with ok.
+func commandsOf(t testing.TB, s *cluster.System, slot int, cmd string) int {
 	t.Helper()
 	rsp, err := http.Get("http://" + s.Admin[slot] + "/metrics")
 	if err != nil {
@@ -187,7 +190,7 @@ func sendsOf(t testing.TB, s *cluster.System, slot int) int {
 	defer rsp.Body.Close()
 	lines := bufio.NewScanner(rsp.Body)
 	for lines.Scan() {
-		if rest, ok := strings.CutPrefix(lines.Text(), `hongyan_logic_commands_total{cmd="SEND",code="ok"} `); ok {
+		if rest, ok := strings.CutPrefix(lines.Text(), `hongyan_logic_commands_total{cmd="`+cmd+`",code="ok"} `); ok {
 			n, err := strconv.ParseFloat(rest, 64)
 			if err != nil {
 				t.Fatal(err)
