@@ -11,7 +11,7 @@ import (
 
 func TestChooseASlot(t *testing.T) {
 	live := func(addr, life string) seatState {
-		return seatState{slot: slotRecord{Addr: addr}, live: liveRecord{Addr: addr, Life: life}, slotRev: 1, liveRev: 1}
+		return seatState{slot: slotRecord{Addr: addr}, live: liveRecord{control.Instance{Addr: addr}, life}, slotRev: 1, liveRev: 1}
 	}
 	left := func(addr string) seatState { return seatState{slot: slotRecord{Addr: addr, Left: "x"}, slotRev: 1} }
 	dead := func(addr string) seatState { return seatState{slot: slotRecord{Addr: addr}, slotRev: 1} }
@@ -34,7 +34,7 @@ func TestChooseASlot(t *testing.T) {
 		"one that was left":                         {seats{0: live("a", "1"), 1: left("b"), 2: live("c", "1")}, registration{}, 1, nil},
 		"its own, live from an earlier life":        {seats{0: left("z"), 1: live("me", "old")}, registration{}, 1, nil},
 		"its own, dead":                             {seats{0: left("z"), 1: dead("me")}, registration{}, 1, nil},
-		"its own is held by another":                {seats{0: live("a", "1"), 1: {slot: slotRecord{Addr: "me"}, live: liveRecord{Addr: "b"}, slotRev: 1, liveRev: 2}}, registration{}, 2, nil},
+		"its own is held by another":                {seats{0: live("a", "1"), 1: {slot: slotRecord{Addr: "me"}, live: liveRecord{Instance: control.Instance{Addr: "b"}}, slotRev: 1, liveRev: 2}}, registration{}, 2, nil},
 		"a dead one's, not yet":                     {seats{0: dead("a")}, registration{}, 0, errWait},
 		"a dead one's, after less than the grace":   {seats{0: dead("a")}, registration{patience: waited(0, grace/2)}, 0, errWait},
 		"a dead one's, after the grace":             {seats{0: dead("a")}, registration{patience: waited(0, grace)}, 0, nil},

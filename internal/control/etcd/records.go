@@ -39,9 +39,8 @@ type slotRecord struct {
 
 // liveRecord is the value of members/<tier>/<slot>/live.
 type liveRecord struct {
-	Addr string `json:"addr"`
-	Boot string `json:"boot"`
-	Life string `json:"life"` // of one registration
+	control.Instance        // tier and slot are those of the key
+	Life             string `json:"life"` // of one registration
 }
 
 // seat is one slot of a tier.
@@ -77,8 +76,8 @@ func decodeLive(s seat, data []byte) (liveRecord, control.Instance, error) {
 	if err := json.Unmarshal(data, &r); err != nil {
 		return r, control.Instance{}, err
 	}
-	in := control.Instance{Tier: s.tier, Slot: s.slot, Addr: r.Addr, Boot: r.Boot}
-	return r, in, in.Validate()
+	r.Tier, r.Slot = s.tier, s.slot
+	return r, r.Instance, r.Validate()
 }
 
 func decodeEndpoint(data []byte) (control.Endpoint, error) {

@@ -59,7 +59,7 @@ func (c *Center) enter(ctx context.Context, r *registration, t *tenure) error {
 		return fmt.Errorf("%w, and what slot it held before is not known", err)
 	}
 	r.settled = true
-	live := encode(liveRecord{Addr: r.in.Addr, Boot: r.in.Boot, Life: r.life})
+	live := encode(liveRecord{r.in, r.life})
 	c.members.held[seat{r.in.Tier, r.in.Slot}.liveKey()] = entry{data: []byte(live)}
 	delete(c.members.entries, seat{r.in.Tier, r.in.Slot}.liveKey())
 	c.changedLocked(c.members)
@@ -195,7 +195,8 @@ func (c *Center) readSeats(ctx context.Context, client *clientv3.Client, tier st
 // sit writes both records of a slot, and ends an older life of the address elsewhere. It
 // returns the revision of the write, 0 if somebody was faster.
 func (c *Center) sit(ctx context.Context, client *clientv3.Client, r *registration, slot int, seats seats, lease clientv3.LeaseID) (int64, error) {
-	at, have := seat{r.in.Tier, slot}, seats[slot]
+	at, have, in := seat{r.in.Tier, slot}, seats[slot], r.in
+	in.Slot = slot
 	slotKey, liveKey := c.members.prefix+at.slotKey(), c.members.prefix+at.liveKey()
 	unchanged := []clientv3.Cmp{
 		clientv3.Compare(clientv3.ModRevision(slotKey), "=", have.slotRev),
@@ -203,7 +204,7 @@ func (c *Center) sit(ctx context.Context, client *clientv3.Client, r *registrati
 	}
 	ops := []clientv3.Op{
 		clientv3.OpPut(slotKey, encode(slotRecord{Addr: r.in.Addr})),
-		clientv3.OpPut(liveKey, encode(liveRecord{Addr: r.in.Addr, Boot: r.in.Boot, Life: r.life}), clientv3.WithLease(lease)),
+		clientv3.OpPut(liveKey, encode(liveRecord{in, r.life}), clientv3.WithLease(lease)),
 	}
 	for other, s := range seats {
 		if other != slot && s.live.Addr == r.in.Addr {
