@@ -245,7 +245,7 @@ func (m *member) leases(ctx context.Context) Finding {
 		return Finding{}
 	}
 	wanted := fmt.Sprintf("%v each", m.etcd.Lease)
-	keys, err := m.client.Get(ctx, m.etcd.Prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly(), clientv3.WithLimit(1000))
+	keys, err := m.client.Get(ctx, m.etcd.Prefix, clientv3.WithPrefix(), clientv3.WithLimit(1000)) // keys only come without their lease
 	if err != nil {
 		return unchecked(wanted, err)
 	}

@@ -56,7 +56,7 @@ func (m Machine) files(context.Context) Finding {
 	}
 	need := uint64(m.Connections) + spareFiles
 	wanted := fmt.Sprintf("%d: %d connections and %d others", need, m.Connections, spareFiles)
-	return expect(limit.Max >= need, Violation, fmt.Sprintf("%d, at most %d", limit.Cur, limit.Max), wanted,
+	return expect(limit.Max >= need, Warning, fmt.Sprintf("%d, at most %d", limit.Cur, limit.Max), wanted,
 		fmt.Sprintf("LimitNOFILE=%d in the systemd unit (or ulimit -Hn); or lower max_connections: beyond the limit connections are refused", need))
 }
 
