@@ -26,7 +26,8 @@ const (
 type Config struct {
 	// Mode is standalone, sentinel or cluster.
 	Mode string `koanf:"mode"`
-	// Addrs are host:port: of the server; of the sentinels; of some nodes of the cluster.
+	// Addrs are host:port: of the server; of the sentinels; of some nodes of the cluster. Empty:
+	// no Redis.
 	Addrs []string `koanf:"addrs"`
 	// Master is the name of the primary that sentinels watch.
 	Master string `koanf:"master"`
@@ -65,11 +66,10 @@ type TLSConfig struct {
 	ServerName string `koanf:"server_name"`
 }
 
-// DefaultConfig is a Redis on this machine.
+// DefaultConfig is a single server, yet to be named.
 func DefaultConfig() Config {
 	return Config{
 		Mode:     Standalone,
-		Addrs:    []string{"127.0.0.1:6379"},
 		Prefix:   "hongyan:presence:",
 		Timeout:  500 * time.Millisecond,
 		Pause:    time.Second,
