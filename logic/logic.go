@@ -26,6 +26,9 @@ type Deps struct {
 	Logics *route.Pool[tier.Logic] // its peers, itself included
 	// Gateways reaches a gateway by its address; it does not wait for a connection.
 	Gateways func(addr string) (tier.Gateway, error)
+	// Center tells which gateways are gone, whose routes are then ignored at once; nil: they
+	// are when they miss three renewals.
+	Center   control.Center
 	Presence presence.Cache
 	Queue    mq.Queue
 	// Jtransit calls services of the platform; nil: CALL is answered as unsupported.
@@ -47,6 +50,7 @@ type Logic struct {
 	table [64]*command // by command word
 	lanes [duties]*lane
 	users *users
+	live  liveness
 
 	writes   *writes
 	das      *lines[route.Peer[tier.Das], *write]
@@ -143,6 +147,11 @@ func (l *Logic) Run(ctx context.Context) error {
 		every(l.cfg.RenewPeriod, func(_ context.Context, now time.Time) { l.sweepUsers(now) }),
 	} {
 		wg.Go(func() { run(work) })
+	}
+	if l.deps.Center != nil {
+		for _, name := range gatewayTiers {
+			wg.Go(func() { l.followGateways(work, name) })
+		}
 	}
 	if duty.Serves(l.cfg.Duties(), duty.Message) { // others are nobody's home
 		wg.Go(func() { l.newRedrive(tier.Outbox_FANOUT, l.cfg.FanOutAge).run(work) })

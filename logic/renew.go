@@ -21,6 +21,7 @@ func (l *Logic) Renew(ctx context.Context, b *tier.RenewBatch) (*tier.RenewReply
 	if err := l.accepts(); err != nil {
 		return nil, err
 	}
+	l.live.heard(b.Boot)
 	if b.Login {
 		return l.takeArrivals(b), nil
 	}

@@ -15,6 +15,7 @@ func (l *Logic) Uplink(_ context.Context, b *tier.UplinkBatch) (*tier.Accepted, 
 	if err := l.accepts(); err != nil {
 		return nil, err
 	}
+	l.live.heard(b.Boot)
 	now := time.Now()
 	for _, up := range b.Items {
 		switch up.Event {

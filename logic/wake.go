@@ -95,8 +95,8 @@ func (l *Logic) ask(ctx context.Context, users []presence.User) {
 // foundLocked takes the cache's word about a user.
 func (l *Logic) foundLocked(u *user, e presence.Entry, now time.Time) {
 	for _, r := range e.Routes {
-		if r.Conn == u.lostConn && r.Boot == u.lostBoot {
-			continue // just said to be gone
+		if !l.usable(u, r) {
+			continue // just said to be gone, by its gateway or with it
 		}
 		if c, _, ok := u.put(r); ok && c.renewed.IsZero() {
 			c.renewed = now

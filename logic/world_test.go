@@ -117,6 +117,7 @@ type world struct {
 	seq      uint32
 	uids     map[string]string
 	instead  tier.Das
+	center   *local.Center
 	serves   []string // duties of each Logic; nil = all of all
 }
 
@@ -176,6 +177,7 @@ func newWorld(t testing.TB, nLogic, nDas int, options ...option) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.center = center
 	for i := range nLogic {
 		das := route.NewPool(center, "das", w.dialDas, route.PoolOptions{})
 		peers := route.NewPool(center, "logic", w.dialLogic, route.PoolOptions{})
@@ -184,7 +186,7 @@ func newWorld(t testing.TB, nLogic, nDas int, options ...option) *world {
 		w.pools = append(w.pools, peers)
 		l, err := New(cfg, Deps{
 			Das: das, Logics: peers, Presence: w.presence, Queue: w.queue, Self: members["logic"].Instances[i],
-			Gateways: func(string) (tier.Gateway, error) { return w.gateway, nil },
+			Gateways: func(string) (tier.Gateway, error) { return w.gateway, nil }, Center: center,
 		})
 		if err != nil {
 			t.Fatal(err)
