@@ -1,5 +1,5 @@
-// Package config fills a configuration struct from defaults, a YAML file, HONGYAN_
-// environment variables and flags, each over the one before. An unknown key, wherever it
+// Package config fills a configuration struct from defaults, a YAML file, the control centre,
+// HONGYAN_ environment variables and flags, each over the one before. An unknown key, wherever it
 // stands, is an error: a key that is misspelt must not be a key that is ignored.
 package config
 
@@ -26,7 +26,13 @@ const EnvPrefix = "HONGYAN_"
 
 // Sources says where values come from, in rising order of precedence.
 type Sources struct {
-	File  string         // YAML; empty = none
+	File string // YAML; empty = none
+	// Overlay is what the control centre says: YAML with the keys of a file. OverlayName is what
+	// errors call it; OverlayFixed are keys and sections that it must not name.
+	Overlay      []byte
+	OverlayName  string
+	OverlayFixed []string
+
 	Env   []string       // NAME=value, as os.Environ
 	Flags map[string]any // key -> value, only flags that were given
 	// EnvIgnored are HONGYAN_ variables that are not configuration (of tests, say).
@@ -48,6 +54,9 @@ func Load(dst any, src Sources) error {
 		if err := decode(k, dst, "configuration "+src.File); err != nil {
 			return err
 		}
+	}
+	if err := src.overlay(dst); err != nil {
+		return err
 	}
 	env, err := fromEnv(src, Keys(dst))
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 )
 
 type limits struct {
-	MaxBody int           `koanf:"max_body"`
+	MaxBody int           `koanf:"max_body" live:"true"`
 	Idle    time.Duration `koanf:"idle"`
 }
 
@@ -90,4 +90,57 @@ func TestYAMLHidesSecretsAndLoadsAgain(t *testing.T) {
 	if again.Entry != cfg.Entry {
 		t.Fatalf("got %+v", again)
 	}
+}
+
+func TestOverlayIsBetweenFileAndEnvironment(t *testing.T) {
+	load := func(overlay string) (sample, error) {
+		cfg := defaults()
+		err := Load(&cfg, Sources{
+			File:    writeFile(t, "data: from-file\nentry:\n  max_body: 20\n  idle: 2s\n"),
+			Overlay: []byte(overlay), OverlayName: "config/entry", OverlayFixed: []string{"data", "entry.idle"},
+			Env: []string{"HONGYAN_LIST=a,b"},
+		})
+		return cfg, err
+	}
+	cfg, err := load("entry: {max_body: 30}\nlist: [c]\nlanes: {query: 2}\n")
+	if err != nil || cfg.Data != "from-file" || cfg.Entry.MaxBody != 30 || cfg.Entry.Idle != 2*time.Second || len(cfg.List) != 2 || cfg.Lanes["query"] != 2 {
+		t.Errorf("got %+v, %v", cfg, err)
+	}
+	for overlay, want := range map[string]string{
+		"data: x":                 "config/entry: data is of this process alone",
+		"entry: {idle: 3s}":       "config/entry: entry.idle is of this process alone",
+		"entry: {max_bdy: 3}":     "config/entry: unknown key max_bdy",
+		"entry: {max_body: many}": "max_body",
+		"[":                       "config/entry is not YAML",
+		"- a":                     "config/entry is not YAML",
+	} {
+		if _, err := load(overlay); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", overlay, err, want)
+		}
+	}
+}
+
+func TestChangedAndLiveKeys(t *testing.T) {
+	a, b := defaults(), defaults()
+	if got := Changed(&a, &b); got != nil {
+		t.Errorf("equal ones differ in %v", got)
+	}
+	b.Entry.MaxBody++
+	b.Lanes["message"] = 5
+	b.List = []string{"x"}
+	if got := strings.Join(Changed(&a, &b), " "); got != "entry.max_body lanes list" {
+		t.Errorf("changed: %s", got)
+	}
+	if got := strings.Join(LiveKeys(&a), " "); got != "entry.max_body" {
+		t.Errorf("live: %s", got)
+	}
+}
+
+func FuzzOverlay(f *testing.F) {
+	f.Add([]byte("entry: {max_body: 30}"))
+	f.Add([]byte("a: &a [*a]"))
+	f.Fuzz(func(_ *testing.T, data []byte) {
+		cfg := defaults()
+		_ = Load(&cfg, Sources{Overlay: data, OverlayName: "x", OverlayFixed: []string{"data", "entry.idle"}})
+	})
 }

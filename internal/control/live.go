@@ -25,6 +25,8 @@ type LiveOptions[T any] struct {
 	Validate func(T) error
 	// Apply is told of each new value, serially. Its error refuses the value.
 	Apply func(T) error
+	// Notes tells what else there is to know of a value that was put in force, for the report.
+	Notes func(T) []string
 
 	// Tier and Addr name this process in its reports; Reports nil = nowhere.
 	Tier, Addr string
@@ -162,7 +164,11 @@ func (l *Live[T]) look(v Value) {
 	}
 	status := l.status
 	l.mu.Unlock()
-	l.show(status)
+	var notes []string
+	if err == nil && l.opt.Notes != nil {
+		notes = l.opt.Notes(next)
+	}
+	l.show(status, notes)
 }
 
 func (l *Live[T]) use(v Value) (T, error) {
@@ -184,19 +190,19 @@ func (l *Live[T]) use(v Value) (T, error) {
 	return next, nil
 }
 
-func (l *Live[T]) show(s Status) {
+func (l *Live[T]) show(s Status, notes []string) {
 	if s.Err != nil {
 		l.opt.Log.Error("value refused, the last good one stays", "key", s.Key, "revision", s.Revision, "in_force", s.InForce, "err", s.Err)
 		if l.refused != nil {
 			l.refused.Inc()
 		}
 	} else {
-		l.opt.Log.Info("value in force", "key", s.Key, "revision", s.Revision)
+		l.opt.Log.Info("value in force", "key", s.Key, "revision", s.Revision, "notes", notes)
 	}
 	if l.opt.Reports == nil {
 		return
 	}
-	r := Report{Tier: l.opt.Tier, Addr: l.opt.Addr, Key: s.Key, Revision: s.Revision, InForce: s.InForce, Since: s.Since}
+	r := Report{Tier: l.opt.Tier, Addr: l.opt.Addr, Key: s.Key, Revision: s.Revision, InForce: s.InForce, Notes: notes, Since: s.Since}
 	if s.Err != nil {
 		r.Err = s.Err.Error()
 	}
