@@ -53,6 +53,7 @@ type pollSession struct {
 	repeats int  // answers in a row that moved no cursor
 	behind  bool // something was dropped, or the gate says so: the client must SYNC
 	typing  []*im.Typing
+	said    []*im.Announcement
 	kick    *im.Kick
 }
 
@@ -61,6 +62,8 @@ var _ gate.Transport = (*pollSession)(nil)
 const (
 	// maxTyping notices wait for a poll; more are dropped, the oldest first.
 	maxTyping = 16
+	// maxSaid online notices wait for a poll; more are dropped, the oldest first.
+	maxSaid = 16
 	// maxRepeats answers with the same changes, then the client is told to SYNC: it cannot use them.
 	maxRepeats = 3
 )
@@ -166,7 +169,7 @@ func (s *pollSession) holdLocked(req *im.LpPoll, w waiter) {
 }
 
 func (s *pollSession) somethingLocked() bool {
-	return len(s.changes) > 0 || s.behind || len(s.typing) > 0 || s.kick != nil
+	return len(s.changes) > 0 || s.behind || len(s.typing)+len(s.said) > 0 || s.kick != nil
 }
 
 // answerLocked answers the held poll with all there is. Changes stay until they are acked.
@@ -180,8 +183,8 @@ func (s *pollSession) answerLocked(last bool) {
 			rsp.Epoch, rsp.NextCursor = s.epoch, s.changes[len(s.changes)-1].Version
 		}
 	}
-	rsp.Sync, rsp.Typing, rsp.Kick = s.behind, s.typing, s.kick
-	s.behind, s.typing = false, nil
+	rsp.Sync, rsp.Typing, rsp.Announcements, rsp.Kick = s.behind, s.typing, s.said, s.kick
+	s.behind, s.typing, s.said = false, nil, nil
 	s.releaseLocked(rsp, nil, last)
 }
 
@@ -283,6 +286,12 @@ func (s *pollSession) takeLocked(f wire.Frame) (done func()) {
 		if t.Unmarshal(f.Body) == nil {
 			s.typing = append(s.typing, t)
 			s.typing = s.typing[max(0, len(s.typing)-maxTyping):]
+		}
+	case im.Cmd_ANNOUNCE:
+		a := new(im.Announcement)
+		if a.Unmarshal(f.Body) == nil {
+			s.said = append(s.said, a)
+			s.said = s.said[max(0, len(s.said)-maxSaid):]
 		}
 	case im.Cmd_KICK:
 		k := new(im.Kick)

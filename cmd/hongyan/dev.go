@@ -139,6 +139,7 @@ func (p *process) assembleDev(net *direct, rpcListen string) (readyLine, error) 
 	if err != nil {
 		return ready, err
 	}
+	p.online = queue
 	services, err := p.addJtransit()
 	if err != nil {
 		return ready, err
@@ -151,7 +152,7 @@ func (p *process) assembleDev(net *direct, rpcListen string) (readyLine, error) 
 	if err := p.addExtLogic(p.self(tierExtLogic, tierExtLogic, 0), queue); err != nil {
 		return ready, err
 	}
-	if ready.RPC, err = p.addIMUI(rpcListen); err != nil {
+	if ready.RPC, err = p.addIMUI(rpcListen, queue, operatorsQueue(rpcListen, queue)...); err != nil {
 		return ready, err
 	}
 	e, err := p.addEntry(p.self("entry", "entry", 0))

@@ -52,6 +52,7 @@ type process struct {
 	gateway bool // clients connect here: it needs a logic
 	keys    *token.Keys
 	json    *wire.JSON
+	online  mq.Queue // brings online notices; nil = there are none
 }
 
 // newProcess makes an empty process. members lists the tiers it can reach; name is its log's.
@@ -146,7 +147,7 @@ func (p *process) addLogic(self control.Instance, queue mq.Queue, services tier.
 		return nil, err
 	}
 	l, err := logic.New(p.cfg.Logic, logic.Deps{
-		Das: p.dases, Logics: p.logics, Gateways: p.fabric.Gateway,
+		Das: p.dases, Logics: p.logics, Gateways: p.fabric.Gateway, Center: p.center,
 		Presence: routes, Queue: queue, Jtransit: services,
 		Self: self, Log: p.log, Metrics: p.metrics,
 	})
@@ -168,13 +169,14 @@ func (p *process) addExtLogic(self control.Instance, queue mq.Queue) error {
 	return nil
 }
 
-// addIMUI serves the platform's own systems at addr and returns the address it got.
-func (p *process) addIMUI(addr string) (string, error) {
-	u, err := imui.New(p.cfg.IMUI, imui.Deps{Logics: p.logics, Log: p.log, Metrics: p.metrics})
+// addIMUI serves the platform's own systems at addr, and what else is to be reached there,
+// and returns the address it got.
+func (p *process) addIMUI(addr string, queue mq.Queue, others ...rpc.Service) (string, error) {
+	u, err := imui.New(p.cfg.IMUI, imui.Deps{Logics: p.logics, Queue: queue, Log: p.log, Metrics: p.metrics})
 	if err != nil {
 		return "", err
 	}
-	return p.serve(stageWork, addr, rpc.IMUI(u))
+	return p.serve(stageWork, addr, append(others, rpc.IMUI(u))...)
 }
 
 // serve listens for other processes and returns the address they reach it at.
@@ -247,7 +249,7 @@ func (p *process) edge() (err error) {
 }
 
 func (p *process) gateDeps(self control.Instance) gate.Deps {
-	return gate.Deps{Logics: p.logics, Keys: p.keys, Self: self, Version: version, Log: p.log, Metrics: p.metrics}
+	return gate.Deps{Logics: p.logics, Keys: p.keys, Self: self, Version: version, Queue: p.online, Log: p.log, Metrics: p.metrics}
 }
 
 // demoToken is a token for whom the demo page asks for.

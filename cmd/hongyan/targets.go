@@ -30,12 +30,12 @@ type target struct {
 // targets is the one table of tiers.
 func targets() []target {
 	return []target{
-		{"entry", "the TCP gateway", []string{tierLogic}, buildEntry},
-		{"httpentry", "WebSocket, long poll, the HTTP API", []string{tierLogic}, buildHTTPEntry},
+		{"entry", "the TCP gateway", []string{tierLogic, tierExtLogic}, buildEntry},
+		{"httpentry", "WebSocket, long poll, the HTTP API", []string{tierLogic, tierExtLogic}, buildHTTPEntry},
 		{"logic", "the IM rules", []string{tierLogic, tierDas, tierExtLogic, tierJtransit}, buildLogic},
 		{"extlogic", "offline push and other heavy work; hosts the embedded queue", []string{tierLogic, tierDas}, buildExtLogic},
 		{"das", "the queues in front of the store", []string{tierDas}, buildDas},
-		{"imui", "the Kitex service for the platform's own systems", []string{tierLogic}, buildIMUI},
+		{"imui", "the Kitex service for the platform's own systems", []string{tierLogic, tierExtLogic}, buildIMUI},
 		{tierJtransit, "calls of the platform's services on behalf of logic", []string{tierJtransit}, buildJtransit},
 	}
 }
@@ -154,7 +154,7 @@ func (c *ClusterConfig) members(t target, etcd bool) (map[string]control.Members
 		return nil, nil
 	}
 	for _, name := range t.needs {
-		if len(lists[name]) == 0 && name != t.name && name != tierJtransit { // nobody has to call services
+		if len(lists[name]) == 0 && name != t.name && !optional(t.name, name) {
 			return nil, fmt.Errorf("no address of the %s tier: give --%s, cluster.%s, or an etcd in control.endpoints", name, name, name)
 		}
 	}
@@ -164,6 +164,12 @@ func (c *ClusterConfig) members(t target, etcd bool) (map[string]control.Members
 		return nil, fmt.Errorf("slot %d is outside of the %d addresses of the %s tier", c.Slot, len(own), t.name)
 	}
 	return members, nil
+}
+
+// optional tells whether a tier does without another that it can use: nobody has to call
+// services, and gateways and IMUI need the queue's host for online notices only.
+func optional(tierName, other string) bool {
+	return other == tierJtransit || other == tierExtLogic && tierName != tierLogic
 }
 
 // selfAddr is how others name this process, once it listens on addr.
@@ -194,6 +200,9 @@ func buildEntry(p *process) (readyLine, error) {
 	if err != nil {
 		return ready, err
 	}
+	if p.online, err = p.broadcastQueue(); err != nil {
+		return ready, err
+	}
 	s, err := p.addEntry(self)
 	if err != nil {
 		return ready, err
@@ -208,6 +217,9 @@ func buildHTTPEntry(p *process) (readyLine, error) {
 	ref := &gatewayRef{}
 	self, err := p.listenAs("httpentry", stageWork, nil, rpc.Gateway(ref))
 	if err != nil {
+		return ready, err
+	}
+	if p.online, err = p.broadcastQueue(); err != nil {
 		return ready, err
 	}
 	s, err := p.addHTTPEntry(self)
@@ -272,7 +284,10 @@ func buildDas(p *process) (readyLine, error) {
 func buildIMUI(p *process) (readyLine, error) {
 	ready := newReadyLine()
 	var err error
-	ready.RPC, err = p.addIMUI(p.cfg.Cluster.Listen)
+	if p.online, err = p.broadcastQueue(); err != nil {
+		return ready, err
+	}
+	ready.RPC, err = p.addIMUI(p.cfg.Cluster.Listen, p.online)
 	return ready, err
 }
 

@@ -14,6 +14,7 @@ import (
 	"hongyan/idl/code"
 	"hongyan/idl/tier"
 	"hongyan/internal/control"
+	"hongyan/internal/mq"
 	"hongyan/internal/route"
 	"hongyan/internal/token"
 	"hongyan/internal/wheel"
@@ -47,6 +48,7 @@ type Deps struct {
 	Keys    Verifier
 	Self    control.Instance // Tier names the metrics; Addr and Boot are told to Logic
 	Version string           // of the server, for HELLO_ACK
+	Queue   mq.Queue         // brings online notices; nil = there are none
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 }
@@ -115,6 +117,7 @@ func (g *Gate) Run(ctx context.Context) error {
 	work.Go(func() { g.up.run(background) })
 	work.Go(func() { g.renewer.run(ctx) })
 	work.Go(func() { g.gatherCursors(ctx) })
+	work.Go(func() { g.announcements(ctx) })
 	<-ctx.Done()
 	g.drained.Store(true)
 	for _, c := range g.conns.all() {

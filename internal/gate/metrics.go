@@ -16,6 +16,8 @@ type metrics struct {
 	noticed             prometheus.Counter
 	gone                prometheus.Counter
 	overdue             prometheus.Counter
+	announced           prometheus.Counter
+	unannounced         prometheus.Counter
 	closes              *prometheus.CounterVec
 	refused             *prometheus.CounterVec
 	uplinkWait          prometheus.Histogram
@@ -49,6 +51,8 @@ func newMetrics(tier string, reg prometheus.Registerer, conns func() int) (*metr
 		noticed:        counter("sync_notices_total", "Clients told to SYNC because pushes were dropped or lost."),
 		gone:           counter("gone_total", "Downlink items for connections that are not here."),
 		overdue:        counter("overdue_total", "Pushes not acknowledged in time, at their first miss."),
+		announced:      counter("announcements_total", "Online notices told, by connection."),
+		unannounced:    counter("dropped_announcements_total", "Online notices dropped because earlier ones were still being told."),
 		closes:         byCode("closed_connections_total", "Connections closed by the gateway, by close code; 0 = by the client."),
 		refused:        byCode("refused_requests_total", "Requests refused by the gateway."),
 		uplinkWait:     prometheus.NewHistogram(wait),
@@ -61,7 +65,7 @@ func newMetrics(tier string, reg prometheus.Registerer, conns func() int) (*metr
 		func() float64 { return float64(conns()) })
 	for _, c := range []prometheus.Collector{
 		open, m.framesIn, m.framesOut, m.bytesIn, m.bytesOut, m.again, m.noticed, m.gone,
-		m.overdue, m.closes, m.refused, m.uplinkWait, m.uplinkFailures,
+		m.overdue, m.announced, m.unannounced, m.closes, m.refused, m.uplinkWait, m.uplinkFailures,
 	} {
 		if err := reg.Register(c); err != nil {
 			return nil, err

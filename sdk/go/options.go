@@ -21,15 +21,16 @@ type (
 	Code         = code.Code
 	Error        = code.Error // Code, Message, RetryAfter
 
-	Outgoing = core.Outgoing // exactly one of Conv and To; an empty ClientMsgID is made up
-	Sent     = core.Sent
-	Failed   = core.Failed
-	Modified = core.Modified
-	Read     = core.Read
-	Typing   = core.Typing
-	Kicked   = core.Kicked
-	Removed  = core.Removed
-	Queued   = core.Queued
+	Outgoing  = core.Outgoing // exactly one of Conv and To; an empty ClientMsgID is made up
+	Sent      = core.Sent
+	Failed    = core.Failed
+	Modified  = core.Modified
+	Read      = core.Read
+	Typing    = core.Typing
+	Announced = core.Announced
+	Kicked    = core.Kicked
+	Removed   = core.Removed
+	Queued    = core.Queued
 
 	Store  = core.Store
 	Memory = core.Memory
@@ -102,6 +103,8 @@ type Handlers struct {
 	Conversation func(row *Conversation, partial bool)
 	Read         func(Read)
 	Typing       func(Typing)
+	// Announced is something for everybody who is connected now; told at most once.
+	Announced func(Announced)
 	// Unread is the total, where the server notifies without bodies (notify-then-query).
 	Unread func(total uint64)
 	// Synced: level with the server.

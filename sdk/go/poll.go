@@ -341,6 +341,9 @@ func (p *pollConn) polled(rsp *im.LpPollRsp) {
 	for _, t := range rsp.Typing {
 		push(im.Cmd_TYPING, t)
 	}
+	for _, a := range rsp.Announcements {
+		push(im.Cmd_ANNOUNCE, a)
+	}
 	if len(rsp.Changes) > 0 {
 		push(im.Cmd_PUSH, &im.Push{Epoch: rsp.Epoch, Changes: rsp.Changes})
 	}

@@ -85,6 +85,8 @@ func (h *Handlers) handle(c *Client, e core.Event) {
 		call(h.Read, e)
 	case core.Typing:
 		call(h.Typing, e)
+	case core.Announced:
+		call(h.Announced, e)
 	case core.Noticed:
 		call(h.Unread, e.Unread)
 	case core.Synced:

@@ -70,6 +70,14 @@ type (
 		Stopped   bool
 	}
 
+	// Announced: something for everybody who is connected, told at most once.
+	Announced struct {
+		ID   string
+		Text string
+		Data []byte
+		At   time.Time
+	}
+
 	// Online: logged in.
 	Online struct{ Tenant, UID, Device, Session string }
 
@@ -104,19 +112,20 @@ type (
 	Problem struct{ Err *code.Error }
 )
 
-func (Received) event() {}
-func (Sent) event()     {}
-func (Failed) event()   {}
-func (Modified) event() {}
-func (Replaced) event() {}
-func (Removed) event()  {}
-func (Row) event()      {}
-func (Read) event()     {}
-func (Typing) event()   {}
-func (Online) event()   {}
-func (Synced) event()   {}
-func (Reset) event()    {}
-func (Noticed) event()  {}
-func (Kicked) event()   {}
-func (GoAway) event()   {}
-func (Problem) event()  {}
+func (Received) event()  {}
+func (Sent) event()      {}
+func (Failed) event()    {}
+func (Modified) event()  {}
+func (Replaced) event()  {}
+func (Removed) event()   {}
+func (Row) event()       {}
+func (Read) event()      {}
+func (Typing) event()    {}
+func (Announced) event() {}
+func (Online) event()    {}
+func (Synced) event()    {}
+func (Reset) event()     {}
+func (Noticed) event()   {}
+func (Kicked) event()    {}
+func (GoAway) event()    {}
+func (Problem) event()   {}

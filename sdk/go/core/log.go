@@ -24,6 +24,7 @@ type log struct {
 	fresh map[uint64]Ref // refs since the last delta
 	touch uint64         // recency
 
+	compared uint64 // up to where the newest entries were, while Verify is uncompared
 	inGaps   bool
 	fetching bool
 	due      time.Time
@@ -290,8 +291,8 @@ func (c *Core) wanted(l *log) (Range, bool) {
 	case unconfirmed:
 		return Range{}, false
 	case uncompared:
-		if l.Last > l.Floor {
-			return Range{max(l.Floor, max(l.Last, KeepRefs)-KeepRefs) + 1, l.Last}, true
+		if from := max(l.Floor, l.compared, max(l.Last, KeepRefs)-KeepRefs); l.Last > from {
+			return Range{from + 1, l.Last}, true
 		}
 	}
 	return l.Held.LastMissing(l.Floor+1, l.Last, historyLimit)
@@ -379,7 +380,9 @@ func (c *Core) fetched(now time.Time, l *log, asked Range, rsp *im.HistoryRsp, v
 		l.learn()
 	}
 	if verify {
-		l.Verify = ""
+		if l.compared = newest; !rsp.More || newest >= asked.To {
+			l.compared, l.Verify = 0, ""
+		}
 	}
 	c.mark(l)
 	if from > to || behind || stale {
@@ -410,7 +413,7 @@ func (c *Core) fetchRefused(now time.Time, l *log, r Range, err *code.Error) {
 		return
 	}
 	// It will not become better: give the range up, loudly.
-	l.Held, l.Verify = l.Held.Add(r.From, r.To), ""
+	l.Held, l.Verify, l.compared = l.Held.Add(r.From, r.To), "", 0
 	c.mark(l)
 	c.problem(err.Code, "history %s %d..%d: %s", l.ID, r.From, r.To, err.Message)
 }

@@ -269,7 +269,7 @@ func (c *Core) reset(now time.Time, epoch, head uint64) {
 
 // confirm: the server has the conversation up to last; what was held above is gone there.
 func (c *Core) confirm(l *log, last uint64) {
-	l.Verify = uncompared
+	l.Verify, l.compared = uncompared, 0
 	l.Mods = min(l.Mods, last)
 	c.mark(l)
 	if l.Last <= last {

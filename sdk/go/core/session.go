@@ -69,6 +69,10 @@ func (c *Core) pushed(now time.Time, f *wire.Frame) {
 		decoded(c, now, f, &im.Typing{}, func(_ time.Time, t *im.Typing) {
 			c.emit(Typing{Conv: t.Conv, UID: t.Uid, Stopped: t.Stopped})
 		})
+	case im.Cmd_ANNOUNCE:
+		decoded(c, now, f, &im.Announcement{}, func(_ time.Time, a *im.Announcement) {
+			c.emit(Announced{ID: a.Id, Text: a.Text, Data: a.Data, At: time.UnixMilli(a.AtMs)})
+		})
 	case im.Cmd_KICK:
 		decoded(c, now, f, &im.Kick{}, c.onKick)
 	case im.Cmd_GOAWAY:
