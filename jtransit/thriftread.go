@@ -205,17 +205,10 @@ func quote(s string) (string, error) {
 	return string(bytes.TrimSuffix(b.Bytes(), []byte("\n"))), nil
 }
 
+// object reads a struct. Services write the fields in any order; the JSON has that of the IDL.
 func (r *thriftReader) object(c *thriftClass, depth int) error {
-	open := "{"
-	seen := make(map[*thriftField]bool, len(c.fields))
-	member := func(f *thriftField) error {
-		name, err := quote(f.name)
-		if err == nil {
-			err = r.write(open + name + ":")
-		}
-		open, seen[f] = ",", true
-		return err
-	}
+	start := len(r.out)
+	found := make(map[*thriftField]string, len(c.fields))
 	for {
 		f, wire, err := r.field(c)
 		if err != nil {
@@ -224,29 +217,30 @@ func (r *thriftReader) object(c *thriftClass, depth int) error {
 		if wire == wireStop {
 			break
 		}
-		if f == nil || seen[f] {
-			if err := r.skip(wire, depth); err != nil {
-				return err
-			}
-			continue
+		if f == nil || found[f] != "" {
+			err = r.skip(wire, depth)
+		} else {
+			from := len(r.out)
+			err = r.value(f.typ, depth+1)
+			found[f] = string(r.out[from:])
 		}
-		if err := member(f); err != nil {
-			return err
-		}
-		if err := r.value(f.typ, depth+1); err != nil {
+		if err != nil {
 			return err
 		}
 	}
+	r.out = r.out[:start]
+	open := "{"
 	for _, f := range c.fields {
+		value := found[f]
+		if value == "" && !c.union {
+			value = string(f.standard)
+		}
 		switch {
-		case seen[f] || c.union:
-		case f.standard != nil:
-			if err := member(f); err != nil {
+		case value != "":
+			if err := r.write(open + strconv.Quote(f.name) + ":" + value); err != nil {
 				return err
 			}
-			if err := r.write(string(f.standard)); err != nil {
-				return err
-			}
+			open = ","
 		case f.required:
 			return fmt.Errorf("the answer has no %s.%s, which is required", c.name, f.name)
 		}
