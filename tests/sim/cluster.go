@@ -221,7 +221,7 @@ func (c *cluster) newLogic(p *process) (func(context.Context) error, error) {
 	l, err := logic.New(cfg, logic.Deps{
 		Das: dases, Logics: logics,
 		Gateways: func(addr string) (tier.Gateway, error) { return gatewayAt{c.net, p, addr}, nil },
-		Presence: cacheOf(c, p), Queue: c.queue.of(p), Self: p.Instance, Log: c.logOf(p),
+		Presence: cacheOf(c, p), Queue: c.queue.of(p), Center: c.center, Self: p.Instance, Log: c.logOf(p),
 	})
 	if err != nil {
 		return nil, err
