@@ -52,7 +52,7 @@ func operatorsQueue(addr string, queue mq.Queue) []rpc.Service {
 	if err != nil || !isLoopback(host) {
 		return nil
 	}
-	return []rpc.Service{rpc.Queue(remote.Operator{Host: remote.NewHost(queue)})}
+	return []rpc.Service{rpc.Queue(&remote.Operator{Host: remote.NewHost(queue)})}
 }
 
 // deadLetters of one topic and group, wherever the queue is.
