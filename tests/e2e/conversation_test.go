@@ -247,12 +247,8 @@ func TestOfflineUserIsWokenAndFindsEverything(t *testing.T) {
 			alice.say("bob", text)
 			want = append(want, text)
 		}
-		proc := s.Procs["dev"]
-		if proc == nil {
-			proc = s.Procs["extlogic-0"]
-		}
 		cluster.Eventually(t, 40*time.Second, "the vendor is asked to push to bob's phone", func() bool {
-			return strings.Contains(proc.Log(), "bob-phone")
+			return strings.Contains(s.Log("dev")+s.Log("extlogic"), "bob-phone")
 		})
 		back := openDevice(t, s, "bob", "phone", "ws", store)
 		cluster.Eventually(t, 10*time.Second, "everything, in order", func() bool { return slices.Equal(back.texts(conv), want) })

@@ -112,6 +112,17 @@ func dev(t testing.TB, config string) *System {
 	return s
 }
 
+// Log is what the processes of a tier, or dev, wrote to stderr so far.
+func (s *System) Log(tier string) string {
+	var text strings.Builder
+	for name, p := range s.Procs {
+		if name == tier || strings.HasPrefix(name, tier+"-") {
+			text.WriteString(p.Log())
+		}
+	}
+	return text.String()
+}
+
 func (s *System) loadKeys(t testing.TB) {
 	t.Helper()
 	keys, err := token.LoadKeys(filepath.Join(s.Data, "keys.json"))
