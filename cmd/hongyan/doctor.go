@@ -25,7 +25,7 @@ It ends with status 3 when there is a violation.`,
 			findings := []doctor.Finding{usable(err)}
 			if cfg != nil {
 				findings = append(findings, examineSettings(cfg)...)
-				findings = append(findings, doctor.Run(cmd.Context(), doctorTarget(cfg))...)
+				findings = append(findings, doctor.Run(cmd.Context(), doctorTarget(cmd.Context(), cfg))...)
 			}
 			if asJSON {
 				err = json.NewEncoder(cmd.OutOrStdout()).Encode(newDoctorReport(findings, cmd.Context().Err() != nil))
@@ -61,13 +61,5 @@ func newDoctorReport(findings []doctor.Finding, interrupted bool) doctorReport {
 		OK: doctor.Count(findings, doctor.OK), Warnings: doctor.Count(findings, doctor.Warning),
 		Violations: doctor.Count(findings, doctor.Violation), NotChecked: doctor.Count(findings, doctor.NotChecked),
 		Interrupted: interrupted, Checks: findings,
-	}
-}
-
-// doctorTarget is what a configuration says there is to examine.
-func doctorTarget(cfg *Config) doctor.Target {
-	connections := max(cfg.Entry.MaxConnections, cfg.HTTPEntry.MaxConnections)
-	return doctor.Target{
-		Machine: doctor.Machine{Connections: connections, DataDir: cfg.Data},
 	}
 }

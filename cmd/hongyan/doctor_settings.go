@@ -63,6 +63,14 @@ func settingChecks() []settingCheck {
 			"set das.session.free_after to three periods at least, renew_after below one: a session that is renewed in time would be free for others"},
 		{"renewals: presence", presenceLives, doctor.Violation,
 			"lower the renewal period: routes that are renewed in time would expire between"},
+		{"presence is shared", sharedPresence, doctor.Warning,
+			"name Redis in presence.addrs: a logic that stands in for another does not know who is connected, and takes a renewal period to learn it"},
+		{"lease", leaseFits, doctor.Warning,
+			"set control.lease to 10s: a shorter one loses instances that only stutter, a longer one keeps the dead in the lists"},
+		{"commits: das and its databases", commitTimes, doctor.Warning,
+			"raise das.commit.timeout to sql.commit_timeout at least: das calls an outcome unknown that the database would still have told"},
+		{"connections for writers", writerConns, doctor.Warning,
+			"raise sql.write_conns to the writers of das (das.writers) at least: they wait for each other"},
 		{"a SEND's life and dedupe", dedupeCovers, doctor.Violation,
 			"raise das.dedupe_window to twice a SEND's life at least: a first attempt that comes late could be stored twice"},
 		{"a SEND's life at its tiers", sendLife, doctor.Warning,
@@ -146,7 +154,53 @@ func sessionsLive(c *Config) (found, wanted string, good bool) {
 }
 
 func presenceLives(c *Config) (found, wanted string, good bool) {
-	return fmt.Sprintf("expires after %v", presence.TTL), fmt.Sprintf("%v or later", 2*c.renewal()), presence.TTL >= 2*c.renewal()
+	ttl := presence.TTL
+	if c.usesRedis() {
+		ttl = c.Presence.TTL
+	}
+	return fmt.Sprintf("expires after %v", ttl), fmt.Sprintf("%v or later", 2*c.renewal()), ttl >= 2*c.renewal()
+}
+
+func (c *Config) usesRedis() bool { return len(c.Presence.Addrs) > 0 }
+
+// Leases that are shorter lose instances that only stutter, longer ones keep the dead.
+const (
+	leaseLeast = 5 * time.Second
+	leaseMost  = time.Minute
+)
+
+func leaseFits(c *Config) (found, wanted string, good bool) {
+	if !c.usesEtcd() {
+		return "", "", true
+	}
+	l := c.Control.Lease
+	return l.String(), fmt.Sprintf("%v to %v, three requests of %v at least", leaseLeast, leaseMost, c.Control.Timeout),
+		l >= leaseLeast && l <= leaseMost && l >= 3*c.Control.Timeout
+}
+
+func sharedPresence(c *Config) (found, wanted string, good bool) {
+	if len(c.Cluster.Logic) < 2 && !c.usesEtcd() {
+		return "", "", true
+	}
+	if !c.usesRedis() {
+		return "none", "Redis, with several logics", false
+	}
+	return "Redis", "Redis, with several logics", true
+}
+
+func commitTimes(c *Config) (found, wanted string, good bool) {
+	if !c.usesDatabases() {
+		return "", "", true
+	}
+	return fmt.Sprintf("%v in the database, %v in das", c.SQL.CommitTimeout, c.Das.Commit.Timeout), "das waits at least as long", c.Das.Commit.Timeout >= c.SQL.CommitTimeout
+}
+
+func writerConns(c *Config) (found, wanted string, good bool) {
+	if !c.usesDatabases() {
+		return "", "", true
+	}
+	writers := c.Das.Writers.Conversations + c.Das.Writers.Users
+	return fmt.Sprintf("%d connections for %d writers", c.SQL.WriteConns, writers), "one each", c.SQL.WriteConns >= writers
 }
 
 func (c *Config) sendLife() time.Duration {

@@ -44,6 +44,8 @@ func TestDoctorNamesSettingsThatDoNotFit(t *testing.T) {
 		verdict           doctor.Verdict
 	}{
 		{"an unknown key", "entri: {}", "can be used", doctor.Violation},
+		{"a lease that is too short", "control: {endpoints: ['http://127.0.0.1:1'], lease: 2s, timeout: 500ms}", "lease", doctor.Warning},
+		{"several logics that each remember", "cluster: {logic: [10.0.0.1:1, 10.0.0.2:1]}", "presence is shared", doctor.Warning},
 		{"a value that cannot be", "das: {commit: {items: 0}}", "can be used", doctor.Violation},
 		{"gateways renew too late", "entry: {gate: {renew_every: 50s}}", "renewals: gateways and logic", doctor.Violation},
 		{"sessions end before a renewal", "das: {session: {free_after: 30s}}", "renewals: sessions", doctor.Violation},

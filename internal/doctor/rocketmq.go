@@ -112,7 +112,7 @@ func (n *nameServer) topics(ctx context.Context) Finding {
 		}
 	}
 	return expect(len(missing) == 0, Violation, "missing: "+list(missing), wanted,
-		"they are made when logic or extlogic starts; by hand: mqadmin updateTopic -n NAMESERVER -c CLUSTER -t TOPIC -r 8 -w 8")
+		"mqadmin updateTopic -n NAMESERVER -c CLUSTER -t TOPIC -r 8 -w 8; or let Hongyan make them when it starts: queue.create_topics: true")
 }
 
 func (q *RocketMQ) examineBroker(ctx context.Context, name string, addrs brokerAddrs) []Finding {

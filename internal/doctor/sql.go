@@ -18,7 +18,8 @@ type Shard struct {
 	Name string
 	// Members are the servers, each a DSN user:password@tcp(host:port)/database.
 	Members []string
-	// Buckets tells which are this shard's by the map; nil = all, or not known.
+	// Buckets tells which are this shard's by the map; nil = all of an only shard, of several
+	// not known.
 	Buckets func(bucket uint32) bool
 	// RequireReplica: das ask that a commit is answered when a replica has it (P3).
 	RequireReplica bool
