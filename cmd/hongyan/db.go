@@ -24,32 +24,40 @@ func newDBCmd() *cobra.Command {
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newDBMigrateCmd())
+	cmd.AddCommand(newDBMigrateCmd(), newDBStatusCmd(), newDBPromoteCmd(), newDBMoveCmd())
 	return cmd
 }
 
 func newDBMigrateCmd() *cobra.Command {
-	var load loadFlags
+	var flags dbFlags
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "brings the tables of every database up to date, and gives the buckets a place",
 		Long: `Brings the tables of every shard in databases.shards up to date, where its primary is. On the first
 run it also spreads the 1,024 buckets over the shards, opens each in its shard and nowhere else, and
 publishes the map in the control centre. It can be run again at any time.`,
-		Example: "  hongyan db migrate --config hongyan.yaml",
+		Example: "  hongyan db migrate --config hongyan.yaml\n  hongyan db migrate --dsn 'hongyan:hongyan@tcp(127.0.0.1:13306)/hongyan'",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := load.load(defaultConfig())
+			cfg, err := flags.databases()
 			if err != nil {
 				return err
 			}
-			if !cfg.usesDatabases() {
-				return errors.New("databases.shards names no database")
+			out, steps := cmd.OutOrStdout(), []string{}
+			tell := func(format string, a ...any) { steps = append(steps, fmt.Sprintf(format, a...)) }
+			if !asJSON {
+				tell = func(format string, a ...any) { fmt.Fprintf(out, format+"\n", a...) }
 			}
-			return migrateAll(cmd.Context(), cfg, func(format string, a ...any) { fmt.Fprintf(cmd.OutOrStdout(), format+"\n", a...) })
+			err = migrateAll(cmd.Context(), cfg, tell)
+			if asJSON {
+				return errors.Join(err, json.NewEncoder(out).Encode(map[string]any{"steps": steps, "interrupted": cmd.Context().Err() != nil}))
+			}
+			return err
 		},
 	}
-	load.register(cmd)
+	flags.register(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object")
 	return cmd
 }
 

@@ -22,6 +22,8 @@ type dialect struct {
 	// they always do. replicaOn is the name whose value ON says yes, replicaOffs the one that
 	// counts how often that has ended.
 	replicaState, replicaOn, replicaOffs string
+	// replicas is the name that counts the replicas that acknowledge commits.
+	replicas string
 	// readOnly is an expression: may nobody write here?
 	readOnly string
 	// takeover is how a replica becomes the primary; nil: the database does so by itself.
@@ -43,7 +45,7 @@ var mySQL = dialect{
 	snapshot:     "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
 	share:        " FOR SHARE",
 	replicaState: "SHOW GLOBAL STATUS WHERE Variable_name IN ('Rpl_semi_sync_source_status','Rpl_semi_sync_source_no_times')",
-	replicaOn:    "Rpl_semi_sync_source_status", replicaOffs: "Rpl_semi_sync_source_no_times",
+	replicaOn:    "Rpl_semi_sync_source_status", replicaOffs: "Rpl_semi_sync_source_no_times", replicas: "Rpl_semi_sync_source_clients",
 	takeover:  &mySQLTakeover,
 	readOnly:  "@@GLOBAL.read_only OR @@GLOBAL.super_read_only",
 	conflicts: map[uint16]bool{errLockTimeout: true, errDeadlock: true},
@@ -54,7 +56,7 @@ var mariaDB = dialect{
 	snapshot:     "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
 	share:        " LOCK IN SHARE MODE",
 	replicaState: "SHOW GLOBAL STATUS WHERE Variable_name IN ('Rpl_semi_sync_master_status','Rpl_semi_sync_master_no_times')",
-	replicaOn:    "Rpl_semi_sync_master_status", replicaOffs: "Rpl_semi_sync_master_no_times",
+	replicaOn:    "Rpl_semi_sync_master_status", replicaOffs: "Rpl_semi_sync_master_no_times", replicas: "Rpl_semi_sync_master_clients",
 	readOnly: "@@GLOBAL.read_only",
 	takeover: &mariaDBTakeover,
 	// 1020: "record has changed since last read"

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/pressly/goose/v3"
@@ -36,30 +37,62 @@ type Migration struct {
 // that try at the same time one works and the others wait. The user needs the right to
 // create tables.
 func Migrate(ctx context.Context, cfg Config) (steps []Migration, err error) {
-	err = withSchema(ctx, cfg, func(ctx context.Context, p *goose.Provider) error {
-		done, err := p.Up(ctx)
-		for _, r := range done {
-			steps = append(steps, Migration{r.Source.Version, r.Source.Path, true})
-		}
-		return err
+	err = withDatabase(cfg, func(db *sql.DB, name string) error {
+		return migrating(ctx, db, name, func(p *goose.Provider) error {
+			done, err := p.Up(ctx)
+			for _, r := range done {
+				steps = append(steps, Migration{r.Source.Version, path.Base(r.Source.Path), true})
+			}
+			return err
+		})
 	})
 	return steps, err
 }
 
-// Migrations tells what was applied to a database and what was not.
+// Migrations tells what was applied to a database and what was not. It changes nothing.
 func Migrations(ctx context.Context, cfg Config) (list []Migration, err error) {
-	err = withSchema(ctx, cfg, func(ctx context.Context, p *goose.Provider) error {
-		all, err := p.Status(ctx)
-		for _, m := range all {
-			list = append(list, Migration{m.Source.Version, m.Source.Path, m.State == goose.StateApplied})
-		}
+	err = withDatabase(cfg, func(db *sql.DB, _ string) error {
+		list, err = migrationsOf(ctx, db)
 		return err
 	})
 	return list, err
 }
 
-// withSchema calls work while nobody else works on the schema of this database.
-func withSchema(ctx context.Context, cfg Config, work func(context.Context, *goose.Provider) error) error {
+// migrationsOf reads goose's table, which need not be there yet.
+func migrationsOf(ctx context.Context, db *sql.DB) ([]Migration, error) {
+	names, err := fs.Glob(migrations, "migrations/*.sql")
+	if err != nil {
+		return nil, err
+	}
+	applied := make(map[int64]bool)
+	rows, err := db.QueryContext(ctx, "SELECT version_id FROM "+schemaTable+" WHERE is_applied")
+	if err == nil {
+		defer rows.Close()
+		for rows.Next() {
+			var version int64
+			if err := rows.Scan(&version); err != nil {
+				return nil, err
+			}
+			applied[version] = true
+		}
+		err = rows.Err()
+	}
+	if err != nil && !isNoTable(err) {
+		return nil, fmt.Errorf("read the version of the schema: %w", err)
+	}
+	list := make([]Migration, len(names))
+	for i, name := range names {
+		version, err := goose.NumericComponent(name)
+		if err != nil {
+			return nil, err
+		}
+		list[i] = Migration{version, path.Base(name), applied[version]}
+	}
+	return list, nil
+}
+
+// withDatabase calls work with a database.
+func withDatabase(cfg Config, work func(db *sql.DB, name string) error) error {
 	d, err := cfg.driver()
 	if err != nil {
 		return err
@@ -70,13 +103,14 @@ func withSchema(ctx context.Context, cfg Config, work func(context.Context, *goo
 	}
 	db := sql.OpenDB(c)
 	defer db.Close()
-	if err := migrating(ctx, db, d.DBName, work); err != nil {
-		return fmt.Errorf("schema of database %s at %s: %w", d.DBName, d.Addr, err)
+	if err := work(db, d.DBName); err != nil {
+		return fmt.Errorf("database %s at %s: %w", d.DBName, d.Addr, err)
 	}
 	return nil
 }
 
-func migrating(ctx context.Context, db *sql.DB, name string, work func(context.Context, *goose.Provider) error) error {
+// migrating calls work while nobody else works on the schema of this database.
+func migrating(ctx context.Context, db *sql.DB, name string, work func(*goose.Provider) error) error {
 	var version string
 	if err := db.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {
 		return err
@@ -110,7 +144,7 @@ func migrating(ctx context.Context, db *sql.DB, name string, work func(context.C
 	if err != nil {
 		return err
 	}
-	return work(ctx, p)
+	return work(p)
 }
 
 // lockName fits the 64 bytes that a lock's name may have.
@@ -119,13 +153,17 @@ func lockName(database string) string {
 	return name[:min(len(name), 64)]
 }
 
+func isNoTable(err error) bool {
+	var server *mysql.MySQLError
+	return errors.As(err, &server) && server.Number == 1146
+}
+
 // checkSchema refuses a database that this program is too new for.
 func checkSchema(ctx context.Context, db *sql.DB) error {
 	var version sql.NullInt64
 	err := db.QueryRowContext(ctx, "SELECT MAX(version_id) FROM "+schemaTable+" WHERE is_applied").Scan(&version)
-	var server *mysql.MySQLError
 	switch {
-	case errors.As(err, &server) && server.Number == 1146: // no such table
+	case isNoTable(err):
 		return fmt.Errorf("%w: it has no tables yet", ErrSchema)
 	case err != nil:
 		return fmt.Errorf("read the version of the schema: %w", err)

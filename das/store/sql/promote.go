@@ -235,7 +235,7 @@ func (a *administrator) epoch(ctx context.Context) (n uint64, err error) {
 // promotable wants a replica that works, or one that an earlier promotion has left half done.
 // It returns its highest epoch.
 func (a *administrator) promotable(ctx context.Context) (epoch uint64, err error) {
-	state, err := a.replication(ctx)
+	state, err := replication(ctx, a.conn)
 	if err != nil {
 		return 0, err
 	}
@@ -259,8 +259,8 @@ func (a *administrator) promotable(ctx context.Context) (epoch uint64, err error
 }
 
 // replication is the row of SHOW REPLICA STATUS; nil if the server is no replica.
-func (a *administrator) replication(ctx context.Context) (state map[string]string, err error) {
-	rows, err := a.conn.QueryContext(ctx, "SHOW REPLICA STATUS")
+func replication(ctx context.Context, conn *sql.Conn) (state map[string]string, err error) {
+	rows, err := conn.QueryContext(ctx, "SHOW REPLICA STATUS")
 	if err != nil {
 		return nil, err
 	}
@@ -323,7 +323,7 @@ func (a *administrator) release(ctx context.Context, closed []uint32) error {
 // leave ends the replication once all that was received is applied. The thread that applies is
 // at work before the one that receives is stopped: see takeover.forgets.
 func (a *administrator) leave(ctx context.Context, log *slog.Logger) error {
-	state, err := a.replication(ctx)
+	state, err := replication(ctx, a.conn)
 	if err != nil || state == nil {
 		return err
 	}
@@ -331,7 +331,7 @@ func (a *administrator) leave(ctx context.Context, log *slog.Logger) error {
 	if err := a.exec(ctx, "START REPLICA SQL_THREAD", "STOP REPLICA IO_THREAD"); err != nil {
 		return err
 	}
-	if state, err = a.replication(ctx); err != nil {
+	if state, err = replication(ctx, a.conn); err != nil {
 		return err
 	}
 	received := state[a.server.takeover.received]
