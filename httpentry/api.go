@@ -1,13 +1,16 @@
 package httpentry
 
 import (
+	"context"
 	"errors"
 	"net/url"
 	"slices"
 	"unicode/utf8"
 
 	"hongyan/idl/code"
+	"hongyan/idl/event"
 	"hongyan/idl/im"
+	"hongyan/internal/notice"
 )
 
 // The HTTP API proper: each route is one command of the client protocol, executed by the
@@ -18,6 +21,7 @@ const (
 	tagConversations = "conversations"
 	tagContacts      = "contacts"
 	tagSync          = "sync"
+	tagNotices       = "notices"
 	tagPoll          = "long poll"
 	tagOperation     = "operation"
 )
@@ -222,6 +226,50 @@ func contactRoutes() table {
 			out:    "PresenceRsp", cmd: im.Cmd_PRESENCE, build: buildPresence,
 		},
 	}
+}
+
+// noticeRoutes go through the queue to every gateway (JT-13).
+func (s *Server) noticeRoutes() table {
+	return table{{
+		method: "POST", path: "/v1/notices", id: "announce", tag: tagNotices, title: "Tell everybody online", app: true,
+		detail: "Apps only. Every session of the tenant that is connected now gets an ANNOUNCE, at most once: nothing is stored, and who is " +
+			"offline or does not read fast enough goes without. Repeating an `id` tells it once.",
+		in: "Announce", out: "AnnounceRsp", handle: s.announce, errors: []code.Code{code.Denied, code.Unsupported, code.UnknownOutcome},
+	}}
+}
+
+func (s *Server) announce(ctx context.Context, c *call) error {
+	var a im.Announce
+	if err := a.Unmarshal(c.proto); err != nil {
+		return err
+	}
+	queue := s.deps.Gate.Queue
+	if queue == nil {
+		return code.Errorf(code.Unsupported, "no queue is configured here")
+	}
+	n := &event.OnlineNotice{
+		Id: a.Id, Tenant: c.x.caller.tenant, Platforms: a.Platforms, Classes: a.Classes,
+		Text: a.Text, Data: a.Data, TtlMs: int64(a.TtlMs),
+	}
+	m, err := notice.Message(n)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
+	defer cancel()
+	if err := queue.Publish(ctx, m); err != nil {
+		return err
+	}
+	answer, err := (&im.AnnounceRsp{Id: n.Id}).Marshal(nil)
+	if err != nil {
+		return err
+	}
+	json, err := s.schemas.json("AnnounceRsp", answer)
+	if err != nil {
+		return err
+	}
+	c.x.reply(json)
+	return nil
 }
 
 func buildBlock(on bool) func(*call) (message, error) {

@@ -101,10 +101,10 @@ func (x *exchange) signedApp() (caller, error) {
 
 func (x *exchange) onBehalf(app App) (caller, error) {
 	uid := x.header(headerOnBehalfOf)
-	if uid == "" {
+	if uid == "" && !x.endpoint.app {
 		return caller{}, code.Errorf(code.BadRequest, "an app names its user in %s", headerOnBehalfOf)
 	}
-	if err := conv.ValidUID(uid); err != nil {
+	if err := conv.ValidUID(uid); err != nil && uid != "" {
 		return caller{}, code.Errorf(code.BadRequest, "%s: %v", headerOnBehalfOf, err)
 	}
 	tenant := x.header(headerTenant)

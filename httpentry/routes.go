@@ -22,6 +22,7 @@ type endpoint struct {
 	title  string
 	detail string
 	public bool // needs no credential
+	app    bool // only for apps; they need not name a user
 	page   bool // a query is for the page itself
 
 	params []param // of the path and of the query
@@ -163,6 +164,9 @@ func (r *endpoint) serve(ctx context.Context, x *exchange) error {
 		who, err := x.authenticate()
 		if err != nil {
 			return err
+		}
+		if r.app && who.app == "" {
+			return code.Errorf(code.Denied, "only apps may ask for this")
 		}
 		x.caller = who
 	}

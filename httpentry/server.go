@@ -154,6 +154,9 @@ func (s *Server) Downlink(ctx context.Context, batch *tier.DownlinkBatch) (*tier
 	return s.gate.Downlink(ctx, batch)
 }
 
+// Limit puts the live keys of cfg in force.
+func (s *Server) Limit(cfg *Config) { s.gate.Limit(&cfg.Gate) }
+
 // drain empties the server before it stops. Its clients are served meanwhile.
 func (s *Server) drain(ctx context.Context) {
 	began, clients := time.Now(), s.open.Load()

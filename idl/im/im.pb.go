@@ -1030,6 +1030,81 @@ func (x *Announcement) GetAtMs() int64 {
 	return 0
 }
 
+// Announce asks for an announcement, over the HTTP API.
+type Announce struct {
+	Id        string   `protobuf:"bytes,1,opt,name=id" json:"id,omitempty"`               // empty = one is made
+	Platforms []string `protobuf:"bytes,2,rep,name=platforms" json:"platforms,omitempty"` // only sessions of these; none = all
+	Classes   []string `protobuf:"bytes,3,rep,name=classes" json:"classes,omitempty"`     // only devices of these classes (mobile, pad, desktop, web, mini, agent); none = all
+	Text      string   `protobuf:"bytes,4,opt,name=text" json:"text,omitempty"`
+	Data      []byte   `protobuf:"bytes,5,opt,name=data" json:"data,omitempty"`
+	TtlMs     uint32   `protobuf:"varint,6,opt,name=ttl_ms" json:"ttl_ms,omitempty"` // of no use later; 0 = 60,000
+}
+
+func (x *Announce) Reset() { *x = Announce{} }
+
+func (x *Announce) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
+
+func (x *Announce) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *Announce) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Announce) GetPlatforms() []string {
+	if x != nil {
+		return x.Platforms
+	}
+	return nil
+}
+
+func (x *Announce) GetClasses() []string {
+	if x != nil {
+		return x.Classes
+	}
+	return nil
+}
+
+func (x *Announce) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Announce) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *Announce) GetTtlMs() uint32 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+type AnnounceRsp struct {
+	Id string `protobuf:"bytes,1,opt,name=id" json:"id,omitempty"`
+}
+
+func (x *AnnounceRsp) Reset() { *x = AnnounceRsp{} }
+
+func (x *AnnounceRsp) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
+
+func (x *AnnounceRsp) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *AnnounceRsp) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 // ModsKnown names the last modification event a client has applied.
 type ModsKnown struct {
 	Conv string `protobuf:"bytes,1,opt,name=conv" json:"conv,omitempty"`
