@@ -132,6 +132,9 @@ func (s *Server) Downlink(ctx context.Context, req *tier.DownlinkBatch) (*tier.D
 	return s.gate.Downlink(ctx, req)
 }
 
+// Limit puts the live keys of cfg in force.
+func (s *Server) Limit(cfg *Config) { s.gate.Limit(&cfg.Gate) }
+
 // drain empties the server before it stops. Its clients are served meanwhile.
 func (s *Server) drain(ctx context.Context) {
 	began, clients := time.Now(), s.open.Load()

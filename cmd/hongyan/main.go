@@ -93,7 +93,7 @@ func newRootCmd() *cobra.Command {
 		add("run", newTargetCmd(t))
 	}
 	add("use", newTokenCmd(), newChatCmd(), newBenchCmd())
-	add("operate", newConfigCmd(), newDBCmd(), newDoctorCmd(), newMQCmd(), newVersionCmd())
+	add("operate", newConfigCmd(), newDBCmd(), newDoctorCmd(), newMQCmd(), newControlCmd(), newVersionCmd())
 	return root
 }
 

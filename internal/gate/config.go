@@ -37,10 +37,10 @@ type Config struct {
 	SlowTimeout time.Duration `yaml:"slow_timeout" koanf:"slow_timeout"`
 
 	// MaxUnackedSends of one connection; more are refused as overloaded.
-	MaxUnackedSends int `yaml:"max_unacked_sends" koanf:"max_unacked_sends"`
+	MaxUnackedSends int `yaml:"max_unacked_sends" koanf:"max_unacked_sends" live:"true"`
 	// Rate of frames one connection may send, per second, and Burst at once.
-	Rate  float64 `yaml:"rate" koanf:"rate"`
-	Burst int     `yaml:"burst" koanf:"burst"`
+	Rate  float64 `yaml:"rate" koanf:"rate" live:"true"`
+	Burst int     `yaml:"burst" koanf:"burst" live:"true"`
 
 	// Stripes is how many batches may be on their way to one Logic instance at once.
 	Stripes int `yaml:"stripes" koanf:"stripes"`

@@ -72,6 +72,7 @@ type Conn struct {
 	held          []*tier.Down // what came before AUTH_ACK
 	window        *window      // unanswered SENDs; nil = none
 	limit         *rate.Limiter
+	limited       *limits // what limit was last set to
 
 	// Deadlines as Gate.now; 0 = none.
 	fireAt    int64 // when timer fires

@@ -59,6 +59,7 @@ type Gate struct {
 	deps    Deps
 	start   time.Time // origin of the times kept as nanoseconds
 	conns   registry
+	limits  atomic.Pointer[limits] // never nil
 	lastID  atomic.Uint64
 	drained atomic.Bool
 	wheel   *wheel.Wheel
@@ -102,6 +103,7 @@ func New(cfg Config, deps Deps) (*Gate, error) {
 	g.downs.New = func() any { return new(downScratch) }
 	g.pendings.New = func() any { return new(pending) }
 	g.windows.New = func() any { return newWindow(cfg.MaxUnackedSends) }
+	g.Limit(&cfg)
 	return g, nil
 }
 

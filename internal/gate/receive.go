@@ -4,8 +4,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"hongyan/idl/code"
 	"hongyan/idl/im"
 	"hongyan/internal/wire"
@@ -44,10 +42,7 @@ func (c *Conn) admitLocked() *code.Error {
 	if err := c.crowdedLocked(); err != nil {
 		return err
 	}
-	if c.limit == nil {
-		c.limit = rate.NewLimiter(rate.Limit(c.gate.cfg.Rate), c.gate.cfg.Burst)
-	}
-	if !c.limit.Allow() {
+	if !c.allowLocked() {
 		return &code.Error{
 			Code: code.RateLimited, Message: "too many requests on one connection", RetryAfter: time.Second,
 		}

@@ -23,10 +23,11 @@ func (c *Conn) openSlotLocked(seq uint32) bool {
 		c.window = c.gate.windows.Get().(*window)
 	}
 	w := c.window
-	if len(w.open) >= c.gate.cfg.MaxUnackedSends {
+	most := c.gate.limits.Load().unacked
+	if len(w.open) >= most {
 		w.forget(now)
 	}
-	if len(w.open) >= c.gate.cfg.MaxUnackedSends {
+	if len(w.open) >= most {
 		return false
 	}
 	w.open = append(w.open, slot{seq: seq, until: now + int64(slotLife)})

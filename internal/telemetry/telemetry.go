@@ -23,7 +23,7 @@ import (
 // Config of logs and the admin listener.
 type Config struct {
 	// Level is debug, info, warn or error.
-	Level string `koanf:"level"`
+	Level string `koanf:"level" live:"true"`
 	// Format is text or json.
 	Format string `koanf:"format"`
 	// Dir takes one file a day, <name>-2026-11-22.log; empty = standard error.
@@ -59,9 +59,17 @@ func (c Config) Validate() error {
 }
 
 // NewLogger writes to w, with the source line of each record. c must be valid.
-func NewLogger(c Config, w io.Writer) *slog.Logger {
+func NewLogger(c Config, w io.Writer) *slog.Logger { return NewLoggerAt(c, c.SlogLevel(), w) }
+
+// SlogLevel is Level, info if that is not valid.
+func (c Config) SlogLevel() slog.Level {
 	var level slog.Level
-	_ = level.UnmarshalText([]byte(c.Level))
+	_ = level.UnmarshalText([]byte(c.Level)) // info stays
+	return level
+}
+
+// NewLoggerAt is NewLogger with a level that may change meanwhile: a slog.LevelVar.
+func NewLoggerAt(c Config, level slog.Leveler, w io.Writer) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: level, AddSource: true, ReplaceAttr: shortSource}
 	if c.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, opts))

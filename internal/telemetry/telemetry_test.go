@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -76,5 +77,17 @@ func TestAdminServesMetrics(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestLevelChangesWhileItRuns(t *testing.T) {
+	var buf bytes.Buffer
+	level := new(slog.LevelVar)
+	log := NewLoggerAt(DefaultConfig(), level, &buf)
+	log.Debug("first")
+	level.Set(Config{Level: "debug"}.SlogLevel())
+	log.Debug("second")
+	if out := buf.String(); strings.Contains(out, "first") || !strings.Contains(out, "second") {
+		t.Errorf("logged %s", out)
 	}
 }

@@ -61,7 +61,7 @@ type Config struct {
 	MaxBody int ` + "`koanf:\"max_body\"`" + `
 	MaxHead int ` + "`koanf:\"max_head\"`" + `
 
-	Level Level ` + "`koanf:\"level\"`" + `
+	Level Level ` + "`koanf:\"level\" live:\"true\"`" + `
 	// Apps are who may call.
 	Apps []App ` + "`koanf:\"apps\"`" + `
 }
@@ -128,7 +128,7 @@ func TestRender(t *testing.T) {
 		"\n## gateway\n\n`gateway` lets people in.\n" + head +
 		"| `gateway.max_body` | `HONGYAN_GATEWAY_MAX_BODY` | `1` | `max_body` in bytes, `max_head` likewise |\n" +
 		"| `gateway.max_head` | `HONGYAN_GATEWAY_MAX_HEAD` | `2` | see `max_body` |\n" +
-		"| `gateway.level` | `HONGYAN_GATEWAY_LEVEL` |  |  |\n" +
+		"| `gateway.level` | `HONGYAN_GATEWAY_LEVEL` |  | **live:** |\n" +
 		"| `gateway.apps` |  | `[]` | who may call |\n" +
 		"| `gateway.apps[].key` |  |  | **secret:** at least 16 bytes |\n" +
 		"\n## work\n" + head +

@@ -74,7 +74,8 @@ func flow(n *yaml.Node) {
 const introduction = `# Configuration
 
 Every key of the one configuration that all subcommands of ` + "`hongyan`" + ` read; each tier takes its own section. Defaults, then a YAML file
-(` + "`--config`" + `), then environment variables, then flags: each over the one before. An unknown key is an error, wherever it stands.
+(` + "`--config`" + `), then the control centre, then environment variables, then flags: each over the one before. An unknown key is an error,
+wherever it stands.
 
 ` + "```sh" + `
 hongyan config print                          # every key with its default
@@ -92,6 +93,11 @@ httpentry:
       key: "a secret of at least 16 characters"
       tenants: [demo]
 ` + "```" + `
+
+The control centre has a value for each tier, ` + "`config/entry`" + ` say, in YAML with the keys of the file: ` + "`hongyan control set config/entry FILE`" + `.
+Keys marked **live** change at once in every process of the tier; others when it is started anew. What is of one process alone
+(` + "`data`, `cluster`, `control`, `values`, `log.dir`, `log.admin`" + `) cannot be set there. A value that cannot be used is refused: the last good one
+stays in force, and ` + "`hongyan control get`" + ` shows who refused it, and why.
 
 Durations have a unit (` + "`300ms`, `10s`, `2m`" + `). In the environment a list of words is separated by commas; a list or a table of sections
 can be written in the file only and has no variable below. ` + "`hongyan dev`" + ` has ` + "`httpentry.demo: true`" + `, and its ports are flags.
@@ -139,6 +145,9 @@ func rows(b *bytes.Buffer, f *field, environment bool) {
 	}
 	if f.secret {
 		doc = strings.TrimSpace("**secret:** " + doc)
+	}
+	if f.live {
+		doc = strings.TrimSpace("**live:** " + doc)
 	}
 	fmt.Fprintf(b, "| %s | %s | %s | %s |\n", code(f.key), env, fallback, cell(doc))
 	for _, sub := range f.fields {

@@ -20,6 +20,7 @@ type field struct {
 	key      string // whole
 	doc      string
 	secret   bool
+	live     bool // may change while a process runs
 	kind     kind
 	fields   []*field // of a section; of an element of a list or table
 	fallback string   // default, as it is written in a file
@@ -146,7 +147,7 @@ func (s *sources) fields(pkg *source, d *declared, prefix string) ([]*field, err
 		if name == "" {
 			continue
 		}
-		one := &field{name: name, key: name, doc: comment, secret: tagOf(f).Get("secret") == "true"}
+		one := &field{name: name, key: name, doc: comment, secret: tagOf(f).Get("secret") == "true", live: tagOf(f).Get("live") == "true"}
 		if prefix != "" {
 			one.key = prefix + "." + name
 		}
