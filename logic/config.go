@@ -16,6 +16,8 @@ type Config struct {
 	Serve []string `koanf:"serve"`
 	// Lanes bound what runs at once per duty, so that a storm of one starves no other.
 	Lanes LanesConfig `koanf:"lanes"`
+	// Hooks are what the platform is asked before something is done.
+	Hooks HooksConfig `koanf:"hooks"`
 	// Sessions is the multi-device policy by class (mobile, pad, desktop, web, mini, agent).
 	Sessions map[string]ClassPolicy `koanf:"sessions"`
 	// DefaultSession applies to a class that Sessions does not name.
@@ -101,6 +103,7 @@ func DefaultConfig() Config {
 			Query:   LaneConfig{Workers: 32, Queue: 256},
 			Open:    LaneConfig{Workers: 8, Queue: 64},
 		},
+		Hooks: defaultHooks(),
 		Sessions: map[string]ClassPolicy{
 			"mobile": {Slots: 1}, "pad": {Slots: 1}, "desktop": {Slots: 2},
 			"web": {Slots: 5}, "mini": {Slots: 1}, "agent": {Slots: 1},
@@ -143,6 +146,9 @@ func (c *Config) Validate() error {
 		if l.Workers < 1 || l.Workers > 4096 || l.Queue < 1 || l.Queue > 1<<20 {
 			errs = append(errs, fmt.Errorf("lanes.%s: workers must be 1 to 4096 and queue 1 to %d", l.name, 1<<20))
 		}
+	}
+	if err := c.Hooks.BeforeSend.validate(); err != nil {
+		errs = append(errs, fmt.Errorf("hooks.before_send: %w", err))
 	}
 	for class, p := range c.Sessions {
 		if p.Slots < 1 || p.Slots > 64 {

@@ -49,6 +49,7 @@ type Logic struct {
 
 	table [64]*command // by command word
 	lanes [duties]*lane
+	hook  *hook // nil: nobody is asked
 	users *users
 	live  liveness
 
@@ -104,6 +105,10 @@ func New(cfg Config, deps Deps) (*Logic, error) {
 	for word, c := range commands() {
 		l.table[word] = &c
 	}
+	var err error
+	if l.hook, err = newHook(cfg.Hooks.BeforeSend, deps); err != nil {
+		return nil, fmt.Errorf("logic: %w", err)
+	}
 	l.lanes[session] = newLane("session", cfg.Lanes.Session)
 	l.lanes[chat] = newLane("message", cfg.Lanes.Message)
 	l.lanes[query] = newLane("query", cfg.Lanes.Query)
@@ -115,7 +120,6 @@ func New(cfg Config, deps Deps) (*Logic, error) {
 	l.asks = batch.New(cfg.BatchMax, 0, l.ask)
 	l.wakes = batch.New(cfg.BatchMax, 0, l.publish)
 	l.routes = batch.New(cfg.BatchMax, routesMax, l.writeRoutes)
-	var err error
 	if l.met, err = newMetrics(deps.Metrics, l); err != nil {
 		return nil, fmt.Errorf("logic: metrics: %w", err)
 	}
@@ -162,6 +166,7 @@ func (l *Logic) Run(ctx context.Context) error {
 			n.run(work, &wg, l.serve)
 		}
 	}
+	l.hook.run(work, &wg, l.serve)
 	l.homeSince.Store(time.Now().UnixNano())
 	l.state.Store(running)
 	<-ctx.Done()

@@ -70,7 +70,7 @@ func (l *Logic) send(_ context.Context, r *request, req *im.Send) (message, erro
 	if err = l.admit(); err != nil {
 		return nil, err
 	}
-	return nil, l.appendMessage(c, id)
+	return nil, l.appendAllowed(c, id)
 }
 
 func (l *Logic) checkSend(r *request, req *im.Send) error {

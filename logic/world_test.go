@@ -119,6 +119,7 @@ type world struct {
 	instead  tier.Das
 	center   *local.Center
 	serves   []string // duties of each Logic; nil = all of all
+	services tier.Jtransit
 }
 
 // dasAt is the way to a das: a test may put another in its place.
@@ -186,7 +187,7 @@ func newWorld(t testing.TB, nLogic, nDas int, options ...option) *world {
 		w.pools = append(w.pools, peers)
 		l, err := New(cfg, Deps{
 			Das: das, Logics: peers, Presence: w.presence, Queue: w.queue, Self: members["logic"].Instances[i],
-			Gateways: func(string) (tier.Gateway, error) { return w.gateway, nil }, Center: center,
+			Gateways: func(string) (tier.Gateway, error) { return w.gateway, nil }, Center: center, Jtransit: w.services,
 		})
 		if err != nil {
 			t.Fatal(err)
