@@ -67,6 +67,19 @@ func (p *pipe) put(it parcel) {
 	p.items = append(p.items, it)
 }
 
+// hurry lets what is under way arrive within a moment: a slow reader has become a quick one.
+func (p *pipe) hurry(now time.Time) {
+	soon := now.Add(time.Millisecond)
+	for i := range p.items {
+		if p.items[i].at.After(soon) {
+			p.items[i].at = soon
+		}
+	}
+	if p.last.After(soon) {
+		p.last = soon
+	}
+}
+
 // take removes what has arrived.
 func (p *pipe) take(now time.Time) []parcel {
 	n := 0
@@ -134,9 +147,12 @@ func (l *link) endLocked() {
 	l.down.put(parcel{at: time.Now().Add(time.Millisecond), end: true})
 }
 
-// heal: the next packet is answered by a reset.
+// heal: the next packet is answered by a reset, and what a slow reader has not taken comes soon.
 func (l *link) heal() {
 	l.mu.Lock()
+	now := time.Now()
+	l.up.hurry(now)
+	l.down.hurry(now)
 	if !l.since.IsZero() {
 		l.endLocked()
 	}
