@@ -1,9 +1,14 @@
 package imui
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
+	"math"
 	"slices"
+	"time"
+
+	"golang.org/x/time/rate"
 
 	"hongyan/idl/code"
 	"hongyan/idl/platform"
@@ -15,14 +20,41 @@ type callers map[string]app
 type app struct {
 	key     [sha256.Size]byte
 	tenants []string
+	limit   *rate.Limiter // nil: no bound
 }
 
 func newCallers(apps []App) callers {
 	c := make(callers, len(apps))
 	for _, a := range apps {
-		c[a.Name] = app{sha256.Sum256([]byte(a.Key)), a.Tenants}
+		c[a.Name] = app{sha256.Sum256([]byte(a.Key)), a.Tenants, a.limiter()}
 	}
 	return c
+}
+
+func (a App) limiter() *rate.Limiter {
+	if a.Rate == 0 {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(a.Rate), cmp.Or(a.Burst, max(MaxRecipients, int(math.Ceil(a.Rate)))))
+}
+
+// spend takes n calls of an admitted app's rate. One that is larger than the burst waits for
+// a full one.
+func (c callers) spend(from *platform.Caller, n int) error {
+	limit := c[from.App].limit
+	if limit == nil {
+		return nil
+	}
+	now := time.Now()
+	r := limit.ReserveN(now, min(n, limit.Burst()))
+	wait := r.DelayFrom(now)
+	if wait == 0 {
+		return nil
+	}
+	r.CancelAt(now)
+	over := code.Errorf(code.Overloaded, "app %s is over its %g calls a second", from.App, float64(limit.Limit()))
+	over.RetryAfter = wait
+	return over
 }
 
 const maxRequestID = 64

@@ -24,6 +24,11 @@ type App struct {
 	Key string `koanf:"key" secret:"true"`
 	// Tenants the app may act in.
 	Tenants []string `koanf:"tenants"`
+	// Rate bounds its calls, in calls a second at each instance; a SendSystem counts one for
+	// each user. What is over is refused as overloaded. 0 = no bound.
+	Rate float64 `koanf:"rate"`
+	// Burst is how many calls may come at once. 0 = a second's worth, at least one full SendSystem.
+	Burst int `koanf:"burst"`
 }
 
 // DefaultConfig admits nobody until apps are configured.
@@ -53,6 +58,8 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("apps: the key of %s must have at least %d bytes", a.Name, minKey))
 		case len(a.Tenants) == 0:
 			errs = append(errs, fmt.Errorf("apps: %s may act in no tenant", a.Name))
+		case a.Rate < 0 || a.Burst < 0:
+			errs = append(errs, fmt.Errorf("apps: rate and burst of %s must not be negative", a.Name))
 		}
 		names = append(names, a.Name)
 	}

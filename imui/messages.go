@@ -52,6 +52,9 @@ func (s *Service) SendSystem(ctx context.Context, req *platform.SendSystemReques
 		if len(req.To) == 0 || len(req.To) > MaxRecipients {
 			return code.Errorf(code.BadRequest, "to: %d users; must be 1 to %d", len(req.To), MaxRecipients)
 		}
+		if err := s.callers.spend(req.Caller, len(req.To)-1); err != nil {
+			return err
+		}
 		results = s.sendEach(ctx, req)
 		return nil
 	})

@@ -100,6 +100,9 @@ func (s *Service) call(method string, from *platform.Caller, do func() error) *p
 	}
 	err := s.callers.admit(from)
 	if err == nil {
+		err = s.callers.spend(from, 1)
+	}
+	if err == nil {
 		err = do()
 	}
 	status := s.status(requestID, err)

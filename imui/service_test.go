@@ -51,7 +51,7 @@ func reply(t *testing.T, b body) *tier.ExecuteReply {
 }
 
 // newClient serves IMUI over a real socket in front of the logic and returns a Kitex client.
-func newClient(t *testing.T, logic tier.Logic) platform.IMUI {
+func newClient(t *testing.T, logic tier.Logic, more ...imui.App) platform.IMUI {
 	t.Helper()
 	center, err := local.New(map[string]control.Members{
 		"logic": {Slots: 1, Instances: []control.Instance{{Tier: "logic", Addr: "l"}}},
@@ -61,7 +61,7 @@ func newClient(t *testing.T, logic tier.Logic) platform.IMUI {
 	}
 	pool := route.NewPool(center, "logic", func(string) (tier.Logic, error) { return logic, nil }, route.PoolOptions{})
 	cfg := imui.DefaultConfig()
-	cfg.Apps = []imui.App{{Name: "orders", Key: key, Tenants: []string{"demo"}}}
+	cfg.Apps = append(more, imui.App{Name: "orders", Key: key, Tenants: []string{"demo"}})
 	s, err := imui.New(cfg, imui.Deps{Logics: pool})
 	if err != nil {
 		t.Fatal(err)
@@ -244,5 +244,56 @@ func TestConfigNamesWhatIsWrong(t *testing.T) {
 		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q, got %v", want, err)
 		}
+	}
+}
+
+func TestAnAppIsHeldToItsRate(t *testing.T) {
+	logic := &fakeLogic{answer: func(*tier.ExecuteRequest) (*tier.ExecuteReply, error) {
+		return reply(t, &im.SendAck{Seq: 1}), nil
+	}}
+	client := newClient(t, logic, imui.App{Name: "slow", Key: key, Tenants: []string{"demo"}, Rate: 0.5, Burst: 3})
+	from := &platform.Caller{App: "slow", Key: key, Tenant: "demo"}
+	many := func(to ...string) *platform.Status {
+		got, err := client.SendSystem(t.Context(), &platform.SendSystemRequest{Caller: from, Channel: "orders", To: to, Text: "x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.Status
+	}
+	if got := many("a", "b", "c"); got.Code != 0 {
+		t.Fatalf("three of three: %+v", got)
+	}
+	if got := many("a"); code.Code(got.Code) != code.Overloaded || !got.Retryable || got.RetryAfterMs == 0 || got.RetryAfterMs > 2000 {
+		t.Errorf("one more: %+v", got)
+	}
+	// Others are not held to it.
+	got, err := client.SendMessage(t.Context(), &platform.SendMessageRequest{Caller: caller(), From: "alice", To: "bob", Text: "x"})
+	if err != nil || got.Status.Code != 0 {
+		t.Errorf("another app: %+v, %v", got, err)
+	}
+}
+
+func TestZZ10IMUIIsFoundUnderItsName(t *testing.T) {
+	services := local.NewServices()
+	defer services.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- imui.Announce(ctx, services, "127.0.0.1:9000") }()
+	found := make(chan []control.Endpoint, 8)
+	watching, stop := context.WithCancel(t.Context())
+	defer stop()
+	go func() {
+		_ = services.WatchService(watching, imui.ServiceName, func(at []control.Endpoint) { found <- at })
+	}()
+	at := <-found
+	for len(at) == 0 {
+		at = <-found
+	}
+	if at[0].Addr != "127.0.0.1:9000" {
+		t.Errorf("found at %+v", at)
+	}
+	cancel()
+	if err := <-done; err != nil || len(<-found) != 0 {
+		t.Errorf("ended with %v, or is still known", err)
 	}
 }
