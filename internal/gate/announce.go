@@ -107,8 +107,11 @@ func (g *Gate) announce(ctx context.Context, n *event.OnlineNotice) {
 func (c *Conn) announce(n *event.OnlineNotice, frame wire.Frame) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.phase != online || c.slow || c.tenant != n.Tenant || !among(n.Platforms, c.platform) || !among(n.Classes, c.class) {
+	if c.phase != online || c.tenant != n.Tenant || !among(n.Platforms, c.platform) || !among(n.Classes, c.class) {
 		return false
+	}
+	if c.slow || c.link.Queued() > c.gate.cfg.SlowBytes {
+		return false // it would be late, and is not worth more of a queue
 	}
 	c.sendLocked(frame)
 	return true

@@ -16,6 +16,7 @@ import (
 	"hongyan/internal/control"
 	"hongyan/internal/control/local"
 	"hongyan/internal/gate"
+	"hongyan/internal/mq"
 	"hongyan/internal/route"
 	"hongyan/internal/token"
 	"hongyan/internal/wire"
@@ -37,6 +38,7 @@ type setup struct {
 	spare  int      // Logics that are not registered yet
 	serves []string // duties of each slot; nil = all of all
 	config func(*gate.Config)
+	queue  mq.Queue
 }
 
 // inWorld runs the test in a bubble with a serving Gate.
@@ -77,6 +79,7 @@ func newWorld(t *testing.T, s setup) *world {
 		Logics: w.pool,
 		Keys:   verifier{},
 		Self:   control.Instance{Tier: "entry", Addr: "gate-1", Boot: "boot-1"},
+		Queue:  s.queue,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -51,7 +51,7 @@ func remove(t testing.TB, cfg Config) {
 		t.Logf("topics are not removed: %v", err)
 		return
 	}
-	for _, topic := range []string{"t", "other", mq.TopicOnline} {
+	for _, topic := range []string{"t", "other", mq.TopicOnline, mq.TopicSystem} {
 		for _, name := range []string{"", "g", "a", "b", "late", "other", "h", "gg", "all"} {
 			group := cfg.groupName(topic, name)
 			for _, addr := range masters {
