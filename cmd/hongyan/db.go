@@ -116,11 +116,12 @@ func takesWrites(ctx context.Context, dsn string) (bool, error) {
 	return !readOnly, err
 }
 
-// placeBuckets gives every bucket its place, once: before the map is published each is closed
-// wherever it does not belong, so that it never is open in two databases (R17).
+// placeBuckets gives every bucket its place: before the map is published each is closed
+// wherever it does not belong, so that it never is open in two databases (R17). Where the
+// buckets are already, the databases say; the control centre may have lost it.
 func placeBuckets(ctx context.Context, cfg *Config, primaries []sqlstore.Config, tell func(string, ...any)) error {
-	m := shards.Even(cfg.Databases.Names()...)
 	var values control.Values
+	var published []byte
 	if cfg.usesEtcd() {
 		center, err := etcd.Open(ctx, cfg.Control, etcd.Deps{})
 		if err != nil {
@@ -131,16 +132,40 @@ func placeBuckets(ctx context.Context, cfg *Config, primaries []sqlstore.Config,
 		if err != nil {
 			return err
 		}
-		if v.Data != nil {
-			tell("the map of the shards is there already")
-			return nil
-		}
-		values = center
+		values, published = center, v.Data
 	}
+	found := make([]bucketsOf, len(primaries))
 	for i, shard := range cfg.Databases.Shards {
-		if err := closeOthers(ctx, primaries[i], m, shard.Name); err != nil {
+		var err error
+		if found[i], err = lookAtBuckets(ctx, shard.Name, primaries[i]); err != nil {
 			return fmt.Errorf("shard %s: %w", shard.Name, err)
 		}
+	}
+	m, err := mapOf(found, published)
+	if err != nil {
+		return err
+	}
+	first := published == nil && allEmpty(found)
+	for i := range found { // what is in use is left alone: its buckets may be on the move
+		if first || found[i].fresh {
+			if err := setBuckets(ctx, primaries[i], &found[i], m, false); err != nil {
+				return fmt.Errorf("shard %s: %w", found[i].shard, err)
+			}
+		}
+	}
+	for i := range found { // closed everywhere else before any is opened
+		if first {
+			if err := setBuckets(ctx, primaries[i], &found[i], m, true); err != nil {
+				return fmt.Errorf("shard %s: %w", found[i].shard, err)
+			}
+		}
+	}
+	if err := agrees(m, cfg); err != nil {
+		return err
+	}
+	if published != nil {
+		tell("the map of the shards is there already")
+		return nil
 	}
 	tell("%d buckets are spread over %d shards", store.Buckets, len(primaries))
 	if values == nil {
@@ -156,33 +181,10 @@ func placeBuckets(ctx context.Context, cfg *Config, primaries []sqlstore.Config,
 	return nil
 }
 
-// closeOthers closes the buckets that a shard does not own.
-func closeOthers(ctx context.Context, cfg sqlstore.Config, m shards.Map, name string) error {
-	st, err := sqlstore.Open(ctx, cfg, sqlstore.Deps{})
-	if err != nil {
-		return err
+// mapOf is the published map, or else what the databases say.
+func mapOf(found []bucketsOf, published []byte) (shards.Map, error) {
+	if published != nil {
+		return shards.ParseMap(published)
 	}
-	defer st.Close()
-	v, err := st.View(ctx)
-	if err != nil {
-		return err
-	}
-	defer v.Close()
-	for id := range uint32(store.Buckets) {
-		if m.Shard(id) == name {
-			continue
-		}
-		state, err := v.Bucket(id)
-		if err != nil {
-			return err
-		}
-		if !state.Open {
-			continue
-		}
-		state.Open = false
-		if err := st.SetBucket(ctx, id, state); err != nil {
-			return err
-		}
-	}
-	return nil
+	return placesNow(found, uint64(time.Now().Unix()))
 }

@@ -50,6 +50,9 @@ func (e *Etcd) examine(ctx context.Context, k *skews) (findings []Finding) {
 	for _, addr := range e.Endpoints {
 		findings = append(findings, e.examineMember(ctx, client, addr, k)...)
 	}
+	if Count(findings, OK) == 0 { // nobody answers: each says so
+		return findings
+	}
 	return append(findings, examine(ctx, "etcd cluster", &member{etcd: e, client: client}, clusterChecks())...)
 }
 
