@@ -467,3 +467,29 @@ func TestR18MoveStartsAnewAfterAFailover(t *testing.T) {
 		}
 	})
 }
+
+// unheard opens buckets and says that it failed.
+type unheard struct{ mortal }
+
+func (u unheard) SetBucket(ctx context.Context, id uint32, s store.BucketState) error {
+	err := u.Store.SetBucket(ctx, id, s)
+	if s.Open {
+		return errors.New("connection lost")
+	}
+	return err
+}
+
+// R17: nobody knows whether the target is open: it is closed before the source opens again.
+// Seen red: with reopen leaving the target alone both are open.
+func TestR17BucketGoesBackOnlyWhenTheTargetIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMoving(t, 1, keysOf(movingBucket))
+		mover := m.mover(&killer{left: -1})
+		mover.To = unheard{mortal{m.servers.all["b1"], &killer{left: -1}}}
+		if err := mover.Move(t.Context(), m.bucket); err == nil {
+			t.Fatal("moved")
+		}
+		m.check("a1")
+		m.survive(false, false)
+	})
+}

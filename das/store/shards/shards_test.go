@@ -358,7 +358,8 @@ func TestDD08FailedReplicaIsAvoidedAndTriedAgain(t *testing.T) {
 }
 
 // R19: what was read from a server is confirmed by that server, not by the one that has
-// taken its place. Seen red: with Barrier asking the shard's present primary it succeeds.
+// taken its place; and one that is outdated confirms nothing. Seen red: without the look at the
+// present primary behind the write.
 func TestR19BarrierAsksTheServerThatWasRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg, s := pair()
@@ -384,6 +385,11 @@ func TestR19BarrierAsksTheServerThatWasRead(t *testing.T) {
 		time.Sleep(2 * cfg.Look)
 		if err := v.(store.Barrier).Barrier(t.Context()); err == nil {
 			t.Fatal("the new primary confirmed what it never had")
+		}
+		s.set("p", false)
+		s.all["p"].Heal() // it says yes to everything now
+		if err := v.(store.Barrier).Barrier(t.Context()); err == nil {
+			t.Fatal("the old primary confirmed what went with it")
 		}
 		if err := store.Confirm(t.Context(), st, mustView(t, st)); err != nil {
 			t.Fatalf("nothing was read: %v", err)
