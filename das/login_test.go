@@ -81,10 +81,10 @@ func TestR27SlotNotRenewedIsFree(t *testing.T) {
 			return l
 		}
 		epoch := b.write(d, rejecting("phone")).ok(t).items[0].Login.SessionEpoch
-		for range 5 { // renewed: not free
+		for i := range 5 { // renewed: not free
 			time.Sleep(30 * time.Second)
 			b.write(d, &tier.Submit{Cursor: &tier.CursorMark{
-				Uid: "u", Device: "phone", Class: "mobile", SessionEpoch: epoch, Gateway: "g1",
+				Uid: "u", Device: "phone", Class: "mobile", SessionEpoch: epoch, Gateway: "g1", Alive: i > 0,
 			}}).ok(t)
 			equal(t, "while renewed", b.write(d, rejecting("pad")).codes(), "too_many_sessions")
 		}

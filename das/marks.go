@@ -280,6 +280,9 @@ func (p *plan) cursor(it *item, m *tier.CursorMark) error {
 			return err
 		}
 	}
+	if m.Alive {
+		return nil
+	}
 	devices, err := p.devicesOf(key)
 	if err != nil {
 		return err

@@ -28,7 +28,7 @@ func (d *Das) Progress(ctx context.Context, req *tier.ProgressRequest) (*tier.Pr
 		return confirmed(ctx, d, d.lanes.session, "progress", func(v store.View) (*tier.ProgressReply, error) {
 			reply := &tier.ProgressReply{Users: make([]*tier.UserProgress, len(uids))}
 			for i, uid := range uids {
-				u, err := progress(v, store.Key{Tenant: req.Tenant, ID: uid}, req.Sessions, req.Devices)
+				u, err := progress(v, store.Key{Tenant: req.Tenant, ID: uid}, req)
 				if err != nil {
 					return nil, err
 				}
@@ -70,7 +70,7 @@ func (d *Das) eachPart(uids []string, key func(string) store.Key, ask func([]str
 	return reply, nil
 }
 
-func progress(v store.View, user store.Key, sessions, devices bool) (*tier.UserProgress, error) {
+func progress(v store.View, user store.Key, req *tier.ProgressRequest) (*tier.UserProgress, error) {
 	epoch, err := epochOf(v, user)
 	if err != nil {
 		return nil, err
@@ -80,22 +80,24 @@ func progress(v store.View, user store.Key, sessions, devices bool) (*tier.UserP
 		return nil, fmt.Errorf("read the head of user %q: %w", user.ID, err)
 	}
 	u := &tier.UserProgress{Uid: user.ID, Epoch: epoch, Head: head.Version, Woken: min(head.Woken, head.Version)}
-	list, err := v.Devices(user)
-	if err != nil {
-		return nil, fmt.Errorf("read the devices of %q: %w", user.ID, err)
+	var list []store.Device
+	if req.Devices || !req.NoCursor {
+		if list, err = v.Devices(user); err != nil {
+			return nil, fmt.Errorf("read the devices of %q: %w", user.ID, err)
+		}
 	}
 	for _, d := range list {
 		if d.Epoch == epoch { // a cursor of another epoch says nothing
 			u.Cursor = max(u.Cursor, min(d.Cursor, head.Version))
 		}
-		if devices {
+		if req.Devices {
 			u.Devices = append(u.Devices, &tier.Device{
 				Device: d.ID, Platform: d.Platform, PushToken: d.PushToken,
 				Epoch: d.Epoch, Cursor: d.Cursor, SeenMs: d.SeenMS,
 			})
 		}
 	}
-	if !sessions {
+	if !req.Sessions {
 		return u, nil
 	}
 	rows, err := v.Sessions(user)

@@ -336,3 +336,59 @@ func TestStoppingFinishesWhatWasTaken(t *testing.T) {
 		equal(t, "code before Run", code.Of(err).Name(), "unavailable")
 	})
 }
+
+// A connection whose cursor stands still only says that it lives: das then reads and writes
+// nothing of the device.
+func TestIdleConnectionOnlySaysThatItLives(t *testing.T) {
+	inWorld(t, 1, 1, func(w *world) {
+		alice, bob := w.client("alice", "a1", 1), w.client("bob", "b1", 2)
+		alice.login(0)
+		bob.login(0)
+		marks := func() (alive, stored int) {
+			w.das[0].mu.Lock()
+			defer w.das[0].mu.Unlock()
+			for _, b := range w.das[0].calls {
+				for _, it := range b.Items {
+					switch c := it.Cursor; {
+					case c == nil || c.Uid != "bob":
+					case c.Alive:
+						alive++
+					default:
+						stored++
+					}
+				}
+			}
+			w.das[0].calls = nil
+			return alive, stored
+		}
+		renew := func() {
+			_, err := w.logics[0].Renew(context.Background(), &tier.RenewBatch{Gateway: "gw", Boot: "gwboot", Items: []*tier.Renewal{{
+				Conn: 2, Tenant: tenant, Uid: "bob", Device: "b1", Class: "web", SessionEpoch: bob.session,
+				Epoch: 1, Cursor: w.user("bob").cursors["b1"],
+			}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			pass(5 * time.Second)
+		}
+		renew()
+		marks()
+		for range 3 {
+			renew()
+		}
+		alive, stored := marks()
+		equal(t, "alive while nothing moves", alive, 3)
+		equal(t, "stored while nothing moves", stored, 0)
+		alice.send("bob", "m1", "hello")
+		synctest.Wait()
+		bob.ack(1)
+		pass(5 * time.Second)
+		_, stored = marks()
+		equal(t, "stored after an ack", stored, 1)
+		equal(t, "cursor", w.user("bob").cursors["b1"], 1)
+		pass(storeAgain)
+		renew()
+		_, stored = marks()
+		equal(t, "stored once more", stored, 1)
+	})
+}

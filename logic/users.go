@@ -77,6 +77,9 @@ type conn struct {
 	presence.Route
 	cursor  position // claimed by the device
 	renewed time.Time
+	// stored is the cursor that das was given, at storedMS.
+	stored   position
+	storedMS int64
 	// pushed is the highest version sent down, at pushedAt.
 	pushed   position
 	pushedAt time.Time
@@ -223,8 +226,13 @@ func (s *userShard) dirtyLocked(c *conn) {
 	}
 }
 
-// cursorMarks takes the cursors to persist.
-func (s *userShard) cursorMarks() []*write {
+// storeAgain is when a cursor that stands still is given to das once more: what took it may
+// have lost it, which only repeats work.
+const storeAgain = 5 * time.Minute
+
+// cursorMarks takes the cursors to persist. Most connections only say that they are alive.
+func (s *userShard) cursorMarks(now time.Time) []*write {
+	ms := now.UnixMilli()
 	s.Lock()
 	defer s.Unlock()
 	if len(s.dirty) == 0 {
@@ -234,11 +242,15 @@ func (s *userShard) cursorMarks() []*write {
 	for i, c := range s.dirty {
 		c.dirty = false
 		p := c.user.claims(c.cursor)
+		alive := p == c.stored && ms-c.storedMS < storeAgain.Milliseconds() && c.SessionEpoch != 0
+		if !alive {
+			c.stored, c.storedMS = p, ms
+		}
 		marks[i] = &write{hash: c.user.hash, item: &tier.Submit{
 			Tenant: c.user.Tenant,
 			Cursor: &tier.CursorMark{
 				Uid: c.user.UID, Device: c.Device, Epoch: p.epoch, Cursor: p.n,
-				Class: c.Class, SessionEpoch: c.SessionEpoch, Gateway: c.Boot,
+				Class: c.Class, SessionEpoch: c.SessionEpoch, Gateway: c.Boot, Alive: alive,
 			},
 		}}
 	}
@@ -248,8 +260,9 @@ func (s *userShard) cursorMarks() []*write {
 
 // flushCursors hands gathered cursors to das.
 func (l *Logic) flushCursors() {
+	now := time.Now()
 	for i := range l.users.shards {
-		for _, w := range l.users.shards[i].cursorMarks() {
+		for _, w := range l.users.shards[i].cursorMarks(now) {
 			_ = l.submit(w) // lost ones only repeat
 		}
 	}

@@ -299,7 +299,7 @@ func (l *Logic) refresh(ctx context.Context, users []presence.User) {
 // progressMax is how many users one call asks about.
 const progressMax = 500
 
-// progress reads heads, cursors and sessions from the das of each user, in one call per das
+// progress reads heads, and cursors or sessions, from the das of each user, in one call per das
 // and tenant, or few. Users whose das did not answer are missing.
 func (l *Logic) progress(ctx context.Context, users []presence.User, sessions bool) map[presence.User]*tier.UserProgress {
 	type call struct {
@@ -325,7 +325,7 @@ func (l *Logic) progress(ctx context.Context, users []presence.User, sessions bo
 	}
 	out := make(map[presence.User]*tier.UserProgress, len(users))
 	for c, uids := range groups {
-		req := &tier.ProgressRequest{Tenant: c.tenant, Uids: uids, Sessions: sessions}
+		req := &tier.ProgressRequest{Tenant: c.tenant, Uids: uids, Sessions: sessions, NoCursor: sessions}
 		reply, err := read(l, ctx, at[c], func(ctx context.Context, das tier.Das) (*tier.ProgressReply, error) {
 			return das.Progress(ctx, req)
 		})

@@ -1179,6 +1179,7 @@ func (x *LogoutMark) GetForgetPush() bool {
 }
 
 // CursorMark persists a device's cursor and renews its session; lazily, an older one only repeats.
+// With alive it says only that the session is: the cursor was stored before.
 type CursorMark struct {
 	Uid          string `protobuf:"bytes,1,opt,name=uid" json:"uid,omitempty"`
 	Device       string `protobuf:"bytes,2,opt,name=device" json:"device,omitempty"`
@@ -1187,6 +1188,7 @@ type CursorMark struct {
 	Class        string `protobuf:"bytes,5,opt,name=class" json:"class,omitempty"`
 	SessionEpoch uint64 `protobuf:"varint,6,opt,name=session_epoch" json:"session_epoch,omitempty"`
 	Gateway      string `protobuf:"bytes,7,opt,name=gateway" json:"gateway,omitempty"`
+	Alive        bool   `protobuf:"varint,8,opt,name=alive" json:"alive,omitempty"`
 }
 
 func (x *CursorMark) Reset() { *x = CursorMark{} }
@@ -1242,6 +1244,13 @@ func (x *CursorMark) GetGateway() string {
 		return x.Gateway
 	}
 	return ""
+}
+
+func (x *CursorMark) GetAlive() bool {
+	if x != nil {
+		return x.Alive
+	}
+	return false
 }
 
 type Woken struct {
@@ -2486,6 +2495,7 @@ type ProgressRequest struct {
 	Uids     []string `protobuf:"bytes,2,rep,name=uids" json:"uids,omitempty"`
 	Sessions bool     `protobuf:"varint,3,opt,name=sessions" json:"sessions,omitempty"`
 	Devices  bool     `protobuf:"varint,4,opt,name=devices" json:"devices,omitempty"`
+	NoCursor bool     `protobuf:"varint,5,opt,name=no_cursor" json:"no_cursor,omitempty"`
 }
 
 func (x *ProgressRequest) Reset() { *x = ProgressRequest{} }
@@ -2518,6 +2528,13 @@ func (x *ProgressRequest) GetSessions() bool {
 func (x *ProgressRequest) GetDevices() bool {
 	if x != nil {
 		return x.Devices
+	}
+	return false
+}
+
+func (x *ProgressRequest) GetNoCursor() bool {
+	if x != nil {
+		return x.NoCursor
 	}
 	return false
 }
