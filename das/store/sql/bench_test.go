@@ -1,14 +1,20 @@
 package sqlstore_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-sql-driver/mysql"
 
 	"hongyan/das/store"
 	sqlstore "hongyan/das/store/sql"
@@ -101,8 +107,10 @@ func (l *load) buckets(b *store.Batch) {
 	}
 }
 
-// BenchmarkCommit reports messages/s of one writer through Commit and, batch by batch in
-// turns, of the same statements sent over a bare connection: what the database itself gives.
+// BenchmarkCommit reports what one writer gets through Commit, and in turns with it what the
+// database gives at most: a transaction of one packet that inserts as many rows of as many bytes
+// into a table of a number and a blob, without fences. CPU is that of this process and, where
+// the server runs on this machine, of the server.
 func BenchmarkCommit(b *testing.B) {
 	servers, err := found()
 	if err != nil {
@@ -117,46 +125,105 @@ func BenchmarkCommit(b *testing.B) {
 					if stage == "whole" {
 						next = l.whole
 					}
-					benchmarkCommit(b, open(b, server.migrated(b)), size, next)
+					cfg := server.migrated(b)
+					cfg.RequireReplica = os.Getenv("HONGYAN_BENCH_REPLICA") != ""
+					benchmarkCommit(b, open(b, cfg), processOf(b, cfg.DSN), size, next)
 				})
 			}
 		}
 	}
 }
 
-func benchmarkCommit(b *testing.B, s *sqlstore.Store, size int, next func(int) *store.Batch) {
-	raw := bare(b, s)
+// turn is how many batches come one after the other.
+const turn = 8
+
+func benchmarkCommit(b *testing.B, s *sqlstore.Store, server process, size int, next func(int) *store.Batch) {
 	for range 20 {
 		commit(b, s, next(256))
 	}
-	through := func(batch *store.Batch) time.Duration {
-		began := time.Now()
-		commit(b, s, batch)
-		return time.Since(began)
+	first := next(size)
+	packets, err := s.Packets(first)
+	if err != nil || len(packets) != 1 {
+		b.Fatal(len(packets), err)
 	}
-	around := func(batch *store.Batch) time.Duration {
-		packets, err := s.Packets(batch)
-		if err != nil || len(packets) != 1 {
-			b.Fatal(len(packets), err)
-		}
-		began := time.Now()
-		if _, err := raw.ExecContext(context.Background(), packets[0]); err != nil {
-			b.Fatal(err)
-		}
-		return time.Since(began)
-	}
-	var ours, bares []time.Duration
+	commit(b, s, first)
+	raw := newCeiling(b, s, size, len(packets[0]))
+	ours, most := &phase{server: server}, &phase{server: server}
 	for b.Loop() {
-		ours, bares = append(ours, through(next(size))), append(bares, around(next(size)))
-		bares, ours = append(bares, around(next(size))), append(ours, through(next(size)))
+		list := make([]*store.Batch, turn)
+		for i := range list {
+			list[i] = next(size)
+		}
+		ours.run(func(i int) { commit(b, s, list[i]) })
+		most.run(func(int) { raw.commit(b) })
 	}
-	rate := func(list []time.Duration) float64 { // of the median: others use this machine too
-		slices.Sort(list)
-		return float64(size) / list[len(list)/2].Seconds()
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(ours.rate(size), "messages/s")
+	b.ReportMetric(most.rate(size), "ceiling/s")
+	b.ReportMetric(ours.rate(size)/most.rate(size), "of-ceiling")
+	b.ReportMetric(ours.cpu(size, ours.own), "client-us/message")
+	b.ReportMetric(ours.cpu(size, ours.theirs), "server-us/message")
+	b.ReportMetric(most.cpu(size, most.theirs), "ceiling-server-us/message")
+}
+
+// phase adds up what batches of one kind took.
+type phase struct {
+	server      process
+	took        []time.Duration
+	own, theirs time.Duration
+}
+
+func (p *phase) run(batch func(i int)) {
+	own, theirs := process(os.Getpid()).cpu(), p.server.cpu()
+	for i := range turn {
+		began := time.Now()
+		batch(i)
+		p.took = append(p.took, time.Since(began))
 	}
-	b.ReportMetric(rate(ours), "messages/s")
-	b.ReportMetric(rate(bares), "raw-messages/s")
-	b.ReportMetric(rate(ours)/rate(bares), "of-raw")
+	p.own += process(os.Getpid()).cpu() - own
+	p.theirs += p.server.cpu() - theirs
+}
+
+// rate is that of the median batch: others use this machine too.
+func (p *phase) rate(size int) float64 {
+	slices.Sort(p.took)
+	return float64(size) / p.took[len(p.took)/2].Seconds()
+}
+
+func (p *phase) cpu(size int, d time.Duration) float64 {
+	return float64(d.Microseconds()) / float64(size*len(p.took))
+}
+
+// ceiling is the bare group commit of a database.
+type ceiling struct {
+	conn *sql.Conn
+	size int
+	body string
+	n    uint64
+}
+
+func newCeiling(b *testing.B, s *sqlstore.Store, size, bytes int) *ceiling {
+	b.Helper()
+	if err := s.Exec(b.Context(), "CREATE TABLE ceiling (n BIGINT UNSIGNED PRIMARY KEY, body MEDIUMBLOB NOT NULL)"); err != nil {
+		b.Fatal(err)
+	}
+	return &ceiling{conn: bare(b, s), size: size, body: strings.Repeat("x", bytes/size)}
+}
+
+func (c *ceiling) commit(b *testing.B) {
+	var q strings.Builder
+	q.WriteString("BEGIN;INSERT INTO ceiling VALUES ")
+	for i := range c.size {
+		if i > 0 {
+			q.WriteByte(',')
+		}
+		c.n++
+		fmt.Fprintf(&q, "(%d,'%s')", c.n, c.body)
+	}
+	q.WriteString(";COMMIT")
+	if _, err := c.conn.ExecContext(context.Background(), q.String()); err != nil {
+		b.Fatal(err)
+	}
 }
 
 func bare(t testing.TB, s *sqlstore.Store) *sql.Conn {
@@ -167,4 +234,47 @@ func bare(t testing.TB, s *sqlstore.Store) *sql.Conn {
 	}
 	t.Cleanup(func() { conn.Close() })
 	return conn
+}
+
+// process is the number of a process of this machine; 0: the server is elsewhere.
+type process int
+
+// cpu is what the process has used: fields 14 and 15 of its stat, in hundredths of a second.
+func (p process) cpu() time.Duration {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p))
+	if err != nil {
+		return 0
+	}
+	var user, system int64
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	_, _ = fmt.Sscan(fields[11], &user)
+	_, _ = fmt.Sscan(fields[12], &system)
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+// processOf finds who listens at the address of a DSN.
+func processOf(b *testing.B, dsn string) process {
+	b.Helper()
+	d, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		b.Fatal(err)
+	}
+	port, _ := strconv.Atoi(d.Addr[strings.LastIndexByte(d.Addr, ':')+1:])
+	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		table, _ := os.ReadFile(file)
+		for line := range strings.Lines(string(table)) {
+			fields := strings.Fields(line)
+			if len(fields) < 10 || fields[3] != "0A" || !strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", port)) {
+				continue
+			}
+			links, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+			for _, link := range links {
+				if to, _ := os.Readlink(link); to == "socket:["+fields[9]+"]" {
+					pid, _ := strconv.Atoi(strings.Split(link, "/")[2])
+					return process(pid)
+				}
+			}
+		}
+	}
+	return 0
 }

@@ -138,6 +138,11 @@ func TestR17MovedBucketHasEverythingThatWasConfirmed(t *testing.T) {
 		set(m.from, true)
 		m.fill(keysIn(bucket, 5, "user%d"))
 		w := &appender{convs: keysIn(bucket, 4, "p:a%d:b"), s: m.from}
+		for i := range 40 {
+			if err := w.commit(i % len(w.convs)); err != nil {
+				t.Fatal(err)
+			}
+		}
 		done := make(chan error, 1)
 		go func() { done <- w.run() }()
 
