@@ -1,0 +1,108 @@
+{{- define "hongyan.name" -}}
+{{ printf "%s-%s" .root.Release.Name .tier | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "hongyan.selector" -}}
+app.kubernetes.io/name: hongyan
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .tier }}
+{{- end }}
+
+{{- define "hongyan.labels" -}}
+{{ include "hongyan.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+{{- end }}
+
+{{/* The configuration file of a tier. */}}
+{{- define "hongyan.config" -}}
+{{- $base := dict "data" "/data" "log" (dict "admin" "0.0.0.0:9190") "cluster" (dict "listen" "0.0.0.0:9100") -}}
+{{- if .values.keys }}{{ $_ := set $base "keys" "/etc/hongyan/keys/keys.json" }}{{ end -}}
+{{- mergeOverwrite $base (deepCopy .root.Values.config) (deepCopy (.values.config | default dict)) | toYaml -}}
+{{- end }}
+
+{{- define "hongyan.pod" -}}
+metadata:
+  labels:
+    {{- include "hongyan.labels" . | nindent 4 }}
+  annotations:
+    checksum/config: {{ include "hongyan.config" . | sha256sum }}
+    {{- with .root.Values.podAnnotations }}{{ toYaml . | nindent 4 }}{{ end }}
+spec:
+  automountServiceAccountToken: false
+  terminationGracePeriodSeconds: {{ add .values.drain .root.Values.preStopSeconds 10 }}
+  {{- with .root.Values.image.pullSecrets }}
+  imagePullSecrets: {{ toYaml . | nindent 4 }}
+  {{- end }}
+  securityContext: {runAsNonRoot: true, runAsUser: 10001, runAsGroup: 10001, fsGroup: 10001, seccompProfile: {type: RuntimeDefault}}
+  topologySpreadConstraints:
+    - maxSkew: 1
+      topologyKey: kubernetes.io/hostname
+      whenUnsatisfiable: ScheduleAnyway
+      labelSelector:
+        matchLabels:
+          {{- include "hongyan.selector" . | nindent 10 }}
+  {{- with .root.Values.nodeSelector }}
+  nodeSelector: {{ toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .root.Values.tolerations }}
+  tolerations: {{ toYaml . | nindent 4 }}
+  {{- end }}
+  containers:
+    - name: {{ .tier }}
+      image: "{{ .root.Values.image.repository }}:{{ .root.Values.image.tag | default .root.Chart.AppVersion }}"
+      imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+      args: [{{ .tier }}, --config, /etc/hongyan/hongyan.yaml]
+      env:
+        - name: POD_IP
+          valueFrom: {fieldRef: {fieldPath: status.podIP}}
+        - {name: HONGYAN_CLUSTER_ADVERTISE, value: "$(POD_IP):9100"}
+        - name: GOMEMLIMIT
+          valueFrom: {resourceFieldRef: {resource: limits.memory}}
+      envFrom:
+        - secretRef: {name: {{ .root.Values.secret }}, optional: true}
+      ports:
+        - {name: rpc, containerPort: 9100}
+        - {name: admin, containerPort: 9190}
+        {{- if and .values.service (ne (int .values.service.port) 9100) }}
+        - {name: client, containerPort: {{ .values.service.port }}}
+        {{- end }}
+      startupProbe:
+        httpGet: {path: /healthz, port: admin}
+        periodSeconds: 1
+        failureThreshold: 60
+      livenessProbe:
+        httpGet: {path: /healthz, port: admin}
+        periodSeconds: 10
+        timeoutSeconds: 5
+        failureThreshold: 6
+      readinessProbe:
+        httpGet: {path: /readyz, port: admin}
+        periodSeconds: 2
+        failureThreshold: 2
+      lifecycle:
+        preStop: {exec: {command: [sleep, "{{ .root.Values.preStopSeconds }}"]}}
+      resources: {{ toYaml .values.resources | nindent 8 }}
+      securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
+      volumeMounts:
+        - {name: config, mountPath: /etc/hongyan/hongyan.yaml, subPath: hongyan.yaml, readOnly: true}
+        - {name: data, mountPath: /data}
+        {{- if .values.keys }}
+        - {name: keys, mountPath: /etc/hongyan/keys, readOnly: true}
+        {{- end }}
+  volumes:
+    - name: config
+      {{- if .values.secretConfig }}
+      secret: {secretName: {{ include "hongyan.name" . }}}
+      {{- else }}
+      configMap: {name: {{ include "hongyan.name" . }}}
+      {{- end }}
+    {{- if .values.keys }}
+    - name: keys
+      secret: {secretName: {{ .root.Values.keysSecret }}, defaultMode: 0440}
+    {{- end }}
+    {{- if not .values.stateful }}
+    - {name: data, emptyDir: {}}
+    {{- end }}
+{{- end }}
