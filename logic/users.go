@@ -228,7 +228,7 @@ func (s *userShard) dirtyLocked(c *conn) {
 
 // storeAgain is when a cursor that stands still is given to das once more: what took it may
 // have lost it, which only repeats work.
-const storeAgain = 5 * time.Minute
+const storeAgain = 2 * time.Minute
 
 // cursorMarks takes the cursors to persist. Most connections only say that they are alive.
 func (s *userShard) cursorMarks(now time.Time) []*write {
