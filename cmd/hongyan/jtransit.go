@@ -12,7 +12,9 @@ import (
 
 // addJtransit makes the tier that calls services of the platform.
 func (p *process) addJtransit() (tier.Jtransit, error) {
-	j, err := jtransit.New(p.cfg.Jtransit, jtransit.Deps{Log: p.log, Metrics: p.metrics})
+	j, err := jtransit.New(p.cfg.Jtransit, jtransit.Deps{
+		Values: p.center, Services: p.center, Reports: p.center, Addr: p.name, Log: p.log, Metrics: p.metrics,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/hkdf"
 	"crypto/rand"
@@ -176,7 +177,17 @@ func (p *process) addIMUI(addr string, queue mq.Queue, others ...rpc.Service) (s
 	if err != nil {
 		return "", err
 	}
-	return p.serve(stageWork, addr, append(others, rpc.IMUI(u))...)
+	at, err := p.serve(stageWork, addr, append(others, rpc.IMUI(u))...)
+	if err != nil {
+		return "", err
+	}
+	ctx, leave := context.WithCancel(context.Background())
+	p.onStop(leave)
+	p.add(stageWork, "announcement of imui", func(run context.Context) error {
+		defer context.AfterFunc(run, leave)()
+		return imui.Announce(ctx, p.center, cmp.Or(p.cfg.Cluster.Advertise, at))
+	})
+	return at, nil
 }
 
 // serve listens for other processes and returns the address they reach it at.

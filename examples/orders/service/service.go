@@ -52,3 +52,13 @@ func (s Shop) Cancel(ctx context.Context, req *orders.CancelRequest) (*orders.Or
 	order.Status = orders.Status_CANCELLED
 	return order, nil
 }
+
+// MayTalk keeps everybody away from whom the shop has closed out.
+func (Shop) MayTalk(_ context.Context, req *orders.TalkRequest) (*orders.Verdict, error) {
+	if req.From == closedOut || req.To == closedOut {
+		return &orders.Verdict{Denied: true, Reason: closedOut + " is closed out"}, nil
+	}
+	return &orders.Verdict{}, nil
+}
+
+const closedOut = "mallory"

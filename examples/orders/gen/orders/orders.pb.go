@@ -80,6 +80,72 @@ func (x *CancelRequest) GetReason() string {
 	return ""
 }
 
+type TalkRequest struct {
+	From string `protobuf:"bytes,1,opt,name=from" json:"from,omitempty"`
+	To   string `protobuf:"bytes,2,opt,name=to" json:"to,omitempty"`
+	Conv string `protobuf:"bytes,3,opt,name=conv" json:"conv,omitempty"`
+	Kind uint32 `protobuf:"varint,4,opt,name=kind" json:"kind,omitempty"`
+}
+
+func (x *TalkRequest) Reset() { *x = TalkRequest{} }
+
+func (x *TalkRequest) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
+
+func (x *TalkRequest) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *TalkRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *TalkRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *TalkRequest) GetConv() string {
+	if x != nil {
+		return x.Conv
+	}
+	return ""
+}
+
+func (x *TalkRequest) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+type Verdict struct {
+	Denied bool   `protobuf:"varint,1,opt,name=denied" json:"denied,omitempty"`
+	Reason string `protobuf:"bytes,2,opt,name=reason" json:"reason,omitempty"`
+}
+
+func (x *Verdict) Reset() { *x = Verdict{} }
+
+func (x *Verdict) Marshal(in []byte) ([]byte, error) { return prutal.MarshalAppend(in, x) }
+
+func (x *Verdict) Unmarshal(in []byte) error { return prutal.Unmarshal(in, x) }
+
+func (x *Verdict) GetDenied() bool {
+	if x != nil {
+		return x.Denied
+	}
+	return false
+}
+
+func (x *Verdict) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type Order struct {
 	Id     string  `protobuf:"bytes,1,opt,name=id" json:"id,omitempty"`
 	Buyer  string  `protobuf:"bytes,2,opt,name=buyer" json:"buyer,omitempty"`
@@ -157,4 +223,5 @@ func (x *Item) GetCount() uint32 {
 type Orders interface {
 	Get(ctx context.Context, req *GetRequest) (res *Order, err error)
 	Cancel(ctx context.Context, req *CancelRequest) (res *Order, err error)
+	MayTalk(ctx context.Context, req *TalkRequest) (res *Verdict, err error)
 }

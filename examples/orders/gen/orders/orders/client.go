@@ -13,6 +13,7 @@ import (
 type Client interface {
 	Get(ctx context.Context, Req *orders.GetRequest, callOptions ...callopt.Option) (r *orders.Order, err error)
 	Cancel(ctx context.Context, Req *orders.CancelRequest, callOptions ...callopt.Option) (r *orders.Order, err error)
+	MayTalk(ctx context.Context, Req *orders.TalkRequest, callOptions ...callopt.Option) (r *orders.Verdict, err error)
 }
 
 // NewClient creates a client for the service defined in IDL.
@@ -52,4 +53,9 @@ func (p *kOrdersClient) Get(ctx context.Context, Req *orders.GetRequest, callOpt
 func (p *kOrdersClient) Cancel(ctx context.Context, Req *orders.CancelRequest, callOptions ...callopt.Option) (r *orders.Order, err error) {
 	ctx = client.NewCtxWithCallOptions(ctx, callOptions)
 	return p.kClient.Cancel(ctx, Req)
+}
+
+func (p *kOrdersClient) MayTalk(ctx context.Context, Req *orders.TalkRequest, callOptions ...callopt.Option) (r *orders.Verdict, err error) {
+	ctx = client.NewCtxWithCallOptions(ctx, callOptions)
+	return p.kClient.MayTalk(ctx, Req)
 }

@@ -29,6 +29,13 @@ var serviceMethods = map[string]kitex.MethodInfo{
 		false,
 		kitex.WithStreamingMode(kitex.StreamingUnary),
 	),
+	"MayTalk": kitex.NewMethodInfo(
+		mayTalkHandler,
+		newMayTalkArgs,
+		newMayTalkResult,
+		false,
+		kitex.WithStreamingMode(kitex.StreamingUnary),
+	),
 }
 
 var (
@@ -317,6 +324,117 @@ func (p *CancelResult) GetResult() interface{} {
 	return p.Success
 }
 
+func mayTalkHandler(ctx context.Context, handler interface{}, arg, result interface{}) error {
+	switch s := arg.(type) {
+	case *streaming.Args:
+		st := s.Stream
+		req := new(orders.TalkRequest)
+		if err := st.RecvMsg(req); err != nil {
+			return err
+		}
+		resp, err := handler.(orders.Orders).MayTalk(ctx, req)
+		if err != nil {
+			return err
+		}
+		return st.SendMsg(resp)
+	case *MayTalkArgs:
+		success, err := handler.(orders.Orders).MayTalk(ctx, s.Req)
+		if err != nil {
+			return err
+		}
+		realResult := result.(*MayTalkResult)
+		realResult.Success = success
+		return nil
+	default:
+		return errInvalidMessageType
+	}
+}
+func newMayTalkArgs() interface{} {
+	return &MayTalkArgs{}
+}
+
+func newMayTalkResult() interface{} {
+	return &MayTalkResult{}
+}
+
+type MayTalkArgs struct {
+	Req *orders.TalkRequest
+}
+
+func (p *MayTalkArgs) Marshal(out []byte) ([]byte, error) {
+	if !p.IsSetReq() {
+		return out, nil
+	}
+	return proto.Marshal(p.Req)
+}
+
+func (p *MayTalkArgs) Unmarshal(in []byte) error {
+	msg := new(orders.TalkRequest)
+	if err := proto.Unmarshal(in, msg); err != nil {
+		return err
+	}
+	p.Req = msg
+	return nil
+}
+
+var MayTalkArgs_Req_DEFAULT *orders.TalkRequest
+
+func (p *MayTalkArgs) GetReq() *orders.TalkRequest {
+	if !p.IsSetReq() {
+		return MayTalkArgs_Req_DEFAULT
+	}
+	return p.Req
+}
+
+func (p *MayTalkArgs) IsSetReq() bool {
+	return p.Req != nil
+}
+
+func (p *MayTalkArgs) GetFirstArgument() interface{} {
+	return p.Req
+}
+
+type MayTalkResult struct {
+	Success *orders.Verdict
+}
+
+var MayTalkResult_Success_DEFAULT *orders.Verdict
+
+func (p *MayTalkResult) Marshal(out []byte) ([]byte, error) {
+	if !p.IsSetSuccess() {
+		return out, nil
+	}
+	return proto.Marshal(p.Success)
+}
+
+func (p *MayTalkResult) Unmarshal(in []byte) error {
+	msg := new(orders.Verdict)
+	if err := proto.Unmarshal(in, msg); err != nil {
+		return err
+	}
+	p.Success = msg
+	return nil
+}
+
+func (p *MayTalkResult) GetSuccess() *orders.Verdict {
+	if !p.IsSetSuccess() {
+		return MayTalkResult_Success_DEFAULT
+	}
+	return p.Success
+}
+
+func (p *MayTalkResult) SetSuccess(x interface{}) {
+	p.Success = x.(*orders.Verdict)
+}
+
+func (p *MayTalkResult) IsSetSuccess() bool {
+	return p.Success != nil
+}
+
+func (p *MayTalkResult) GetResult() interface{} {
+	return p.Success
+}
+
 type kClient struct {
 	c client.Client
 }
@@ -342,6 +460,16 @@ func (p *kClient) Cancel(ctx context.Context, Req *orders.CancelRequest) (r *ord
 	_args.Req = Req
 	var _result CancelResult
 	if err = p.c.Call(ctx, "Cancel", &_args, &_result); err != nil {
+		return
+	}
+	return _result.GetSuccess(), nil
+}
+
+func (p *kClient) MayTalk(ctx context.Context, Req *orders.TalkRequest) (r *orders.Verdict, err error) {
+	var _args MayTalkArgs
+	_args.Req = Req
+	var _result MayTalkResult
+	if err = p.c.Call(ctx, "MayTalk", &_args, &_result); err != nil {
 		return
 	}
 	return _result.GetSuccess(), nil
