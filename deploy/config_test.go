@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -32,7 +33,7 @@ func TestSampleConfigurationsCanBeUsed(t *testing.T) {
 	if err != nil || len(files) != len(tiers()) {
 		t.Fatalf("samples are %v (%v), there are %d tiers", files, err, len(tiers()))
 	}
-	for _, file := range files {
+	for _, file := range append(files, "compose/hongyan.yaml") {
 		cmd := exec.Command(binary, "config", "check", "--config", file)
 		cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -57,6 +58,29 @@ func at(values map[string]any, keys ...string) any {
 		values, _ = values[key].(map[string]any)
 	}
 	return values[keys[len(keys)-1]]
+}
+
+// The tiers of compose.yaml know the servers beside them, by the names and ports they have there.
+func TestComposeTiersFindTheirServers(t *testing.T) {
+	services := readCompose(t)
+	text := readAll(t, "compose/hongyan.yaml")
+	for _, m := range regexp.MustCompile(`\b([a-z][a-z0-9-]+):(\d{3,5})\b`).FindAllStringSubmatch(text, -1) {
+		s, ok := services[m[1]]
+		if !ok {
+			t.Errorf("compose/hongyan.yaml names %s, which is no service", m[1])
+			continue
+		}
+		inside := func(published string) bool { return strings.HasSuffix(published, ":"+m[2]) }
+		if len(s.Ports) > 0 && !slices.ContainsFunc(s.Ports, inside) {
+			t.Errorf("%s listens at %v, compose/hongyan.yaml says %s", m[1], s.Ports, m[2])
+		}
+	}
+	for _, tier := range tiers() {
+		s, ok := services[tier+"-0"]
+		if !ok || !slices.Equal(s.Command, []string{tier, "--config", "/etc/hongyan.yaml"}) {
+			t.Errorf("compose.yaml runs %s as %v", tier, s.Command)
+		}
+	}
 }
 
 // systemd kills what takes longer to stop than it was told: a drain must fit, with what a
