@@ -69,7 +69,7 @@ func TestHTTPExamples(t *testing.T) {
 	if !strings.Contains(script, "HTTP=http://127.0.0.1:8000") {
 		t.Fatal("the first block does not name the server")
 	}
-	script = strings.Replace(script, "http://127.0.0.1:8000", s.HTTP, 1)
+	script = strings.Replace(script, "http://127.0.0.1:8000", s.HTTP[0], 1)
 	out := run(t, dir, []string{"CURL_HOME=" + dir}, "sh", "-eux", "-c", script)
 	for _, want := range []string{`"seq":"1"`, `"remark":"Bobby"`, `"online":`, `"nextCursor":`, `"duplicate":false`, `"ready":true`} {
 		if !strings.Contains(out, want) {
@@ -85,10 +85,10 @@ func TestGoExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := cluster.Dev(t)
-	for name, first := range map[string]string{"tcp": "tcp://" + s.TCP, "long poll": s.HTTP} {
+	for name, first := range map[string]string{"tcp": "tcp://" + s.TCP[0], "long poll": s.HTTP[0]} {
 		t.Run(name, func(t *testing.T) {
 			out := run(t, "../..", []string{
-				"TCP=" + first, "HTTP=" + s.HTTP, "ALICE=" + s.Token(t, "alice"), "BOB=" + s.Token(t, "bob"),
+				"TCP=" + first, "HTTP=" + s.HTTP[0], "ALICE=" + s.Token(t, "alice"), "BOB=" + s.Token(t, "bob"),
 			}, "go", "run", file)
 			if !strings.Contains(out, "bob reads: hello\n") || !strings.Contains(out, "stored: ") {
 				t.Errorf("it printed %q", out)
