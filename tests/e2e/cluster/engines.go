@@ -52,13 +52,19 @@ func RequireEngines(t testing.TB) {
 func Full(t testing.TB) *System {
 	t.Helper()
 	RequireEngines(t)
-	return onEngines(t, engineNames()[0], "")
+	return onEngines(t, engineNames()[0], "", nil)
+}
+
+// FullOn is the whole cluster on MySQL, RocketMQ, Redis and etcd of a set of its own.
+func FullOn(t testing.TB, servers *Servers, more string) *System {
+	t.Helper()
+	return onEngines(t, "mysql", more, servers)
 }
 
 // onEngines starts the whole cluster on the engines of a name.
-func onEngines(t testing.TB, name, more string) *System {
+func onEngines(t testing.TB, name, more string, servers *Servers) *System {
 	t.Helper()
-	e := newEngines(t, name)
+	e := newEngines(t, name, servers)
 	p := newPlan(t, name, full)
 	p.Engines = e
 	p.text += e.config() + more
@@ -71,10 +77,11 @@ func onEngines(t testing.TB, name, more string) *System {
 	return p.System
 }
 
-func newEngines(t testing.TB, name string) *Engines {
+func newEngines(t testing.TB, name string, servers *Servers) *Engines {
 	t.Helper()
+	need := func(name string) string { t.Helper(); return servers.lookup(t, name) }
 	e := &Engines{
-		Name: name, RocketMQ: need(t, "SERVERS_ROCKETMQ_NAMESRV"), Redis: need(t, "SERVERS_REDIS"), Etcd: need(t, "SERVERS_ETCD"),
+		Name: name, RocketMQ: need("SERVERS_ROCKETMQ_NAMESRV"), Redis: need("SERVERS_REDIS"), Etcd: need("SERVERS_ETCD"),
 		run: "hy" + strings.ToLower(rand.Text()[:8]),
 	}
 	switch name {
@@ -82,13 +89,13 @@ func newEngines(t testing.TB, name string) *Engines {
 		for i := range 2 {
 			var members []string
 			for _, role := range []string{"SOURCE", "REPLICA"} {
-				members = append(members, e.database(need(t, fmt.Sprintf("SERVERS_MYSQL_%d_%s", i, role)), i))
+				members = append(members, e.database(need(fmt.Sprintf("SERVERS_MYSQL_%d_%s", i, role)), i))
 			}
 			e.Shards = append(e.Shards, Shard{fmt.Sprintf("s%d", i), members})
 		}
 	case "tidb":
 		for i := range 2 { // one server, two databases: shards for all that das can tell
-			e.Shards = append(e.Shards, Shard{fmt.Sprintf("s%d", i), []string{e.database(need(t, "SERVERS_TIDB"), i)}})
+			e.Shards = append(e.Shards, Shard{fmt.Sprintf("s%d", i), []string{e.database(need("SERVERS_TIDB"), i)}})
 		}
 	default:
 		t.Fatalf("HONGYAN_TEST_CLUSTER: %q is none of mysql and tidb", name)
@@ -98,15 +105,6 @@ func newEngines(t testing.TB, name string) *Engines {
 	}
 	t.Cleanup(func() { e.clean(t) })
 	return e
-}
-
-func need(t testing.TB, name string) string {
-	t.Helper()
-	value := os.Getenv(name)
-	if value == "" {
-		t.Fatalf("%s is not set: make servers, and its servers.env in the environment", name)
-	}
-	return value
 }
 
 // database is the DSN of this run's database on a server.

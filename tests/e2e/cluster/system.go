@@ -58,7 +58,7 @@ func ForEachCluster(t *testing.T, config string, test func(t *testing.T, s *Syst
 	t.Helper()
 	t.Run("processes", func(t *testing.T) { test(t, start(t, single, config)) })
 	for _, name := range engineNames() {
-		t.Run(name, func(t *testing.T) { test(t, onEngines(t, name, config)) })
+		t.Run(name, func(t *testing.T) { test(t, onEngines(t, name, config, nil)) })
 	}
 }
 

@@ -1,0 +1,172 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"hongyan/internal/route"
+	"hongyan/tests/e2e/cluster"
+)
+
+// redisServer is a Redis of this test's own, to be flushed and killed.
+type redisServer struct {
+	t    testing.TB
+	addr string
+	cmd  *exec.Cmd
+}
+
+// startRedis runs the redis-server that make servers keeps, or the machine's.
+func startRedis(t testing.TB) *redisServer {
+	t.Helper()
+	cache := os.Getenv("SERVERS_CACHE")
+	if dir, err := os.UserCacheDir(); cache == "" && err == nil {
+		cache = filepath.Join(dir, "hongyan", "servers")
+	}
+	found, _ := filepath.Glob(filepath.Join(cache, "redis-*", "redis-server"))
+	if path, err := exec.LookPath("redis-server"); err == nil {
+		found = append(found, path)
+	}
+	if len(found) == 0 {
+		why := "no redis-server here: run make servers SERVERS=redis"
+		if os.Getenv("HONGYAN_TEST_REQUIRE_SERVERS") != "" {
+			t.Fatal(why)
+		}
+		t.Skip(why)
+	}
+	s := &redisServer{t: t, addr: cluster.FreePorts(t, 1)[0]}
+	dir := t.TempDir()
+	_, port, _ := strings.Cut(s.addr, ":")
+	s.cmd = exec.Command(found[0], "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", dir)
+	s.start()
+	t.Cleanup(s.kill)
+	return s
+}
+
+func (s *redisServer) start() {
+	s.t.Helper()
+	s.cmd = exec.Command(s.cmd.Path, s.cmd.Args[1:]...)
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	cluster.Eventually(s.t, 10*time.Second, "Redis answers", func() bool { return s.command("PING") == nil })
+}
+
+func (s *redisServer) kill() {
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait()
+}
+
+func (s *redisServer) command(args ...string) error {
+	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.addr}, ForceSingleClient: true, DisableCache: true})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return c.Do(context.Background(), c.B().Arbitrary(args...).Build()).Error()
+}
+
+// TestP6Presence: Redis is flushed, then down, under load: nothing is lost, nobody with an open
+// connection is taken for offline (R21), and presence is right within a period of renewals.
+func TestP6Presence(t *testing.T) {
+	const period = 2 * time.Second
+	for _, name := range []string{"ENTRY_GATE_RENEW_EVERY", "HTTPENTRY_GATE_RENEW_EVERY", "LOGIC_RENEW_PERIOD"} {
+		t.Setenv("HONGYAN_"+name, period.String())
+	}
+	redis := startRedis(t)
+	t.Setenv("HONGYAN_PRESENCE_ADDRS", redis.addr)
+	s := cluster.Gateways(t, "")
+	l := startLoad(t, s, 6)
+	// The asker's home has to ask the cache about who lives elsewhere.
+	asker := newDevice(t, s, "asker", "d", "tcp")
+	var elsewhere []string
+	for i := range 6 {
+		uid := fmt.Sprintf("b%d", i)
+		if route.Hash(cluster.Tenant, uid)%cluster.Logics != route.Hash(cluster.Tenant, "asker")%cluster.Logics {
+			elsewhere = append(elsewhere, uid)
+		}
+	}
+	if len(elsewhere) == 0 {
+		t.Fatal("all receivers live with the asker")
+	}
+	present := func(what string, within time.Duration) {
+		t.Helper()
+		cluster.Eventually(t, within, what+": "+strings.Join(elsewhere, ", ")+" are online", func() bool {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			found, err := asker.Presence(ctx, elsewhere...)
+			online := 0
+			for _, p := range found {
+				if p.Online {
+					online++
+				}
+			}
+			return err == nil && online == len(elsewhere)
+		})
+	}
+	l.progresses(50, 20*time.Second)
+	present("at first", 2*period)
+	for range 5 { // again and again within one period
+		if err := redis.command("FLUSHALL"); err != nil {
+			t.Fatal(err)
+		}
+		l.progresses(20, 20*time.Second)
+	}
+	present("after FLUSHALL", 3*period)
+	if n := sum(t, s, "hongyan_logic_wakes_total"); n != 0 {
+		t.Errorf("%v wakes of users who are connected", n)
+	}
+
+	redis.kill()
+	l.progresses(100, 20*time.Second)
+	redis.start()
+	present("after a restart", 4*period)
+
+	if err := redis.command("FLUSHALL"); err != nil { // and a home dies with what only it knew
+		t.Fatal(err)
+	}
+	s.Procs["logic-1"].Kill()
+	l.progresses(50, 30*time.Second)
+	s.Procs["logic-1"].Restart()
+	l.progresses(50, 30*time.Second)
+	present("after a home died", 6*period)
+	l.finish()
+}
+
+// sum adds a counter without labels up over the logics.
+func sum(t testing.TB, s *cluster.System, name string) (total float64) {
+	t.Helper()
+	for _, addr := range s.Admin {
+		rsp, err := http.Get("http://" + addr + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(rsp.Body)
+		rsp.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(body)) {
+			if value, ok := strings.CutPrefix(line, name+" "); ok {
+				n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+				if err != nil {
+					t.Fatal(err)
+				}
+				total += n
+			}
+		}
+	}
+	return total
+}
