@@ -7,7 +7,7 @@ FROM  ?= 1
 # The race detector needs a C compiler; without one the tests run without it and say so.
 RACE  := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
 
-.PHONY: help build run test unit e2e sim check lint gen gen-check fuzz bench cover clean servers servers-stop servers-status
+.PHONY: help build run test test-cluster unit e2e sim check lint gen gen-check fuzz bench cover clean servers servers-stop servers-status
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,7 +29,10 @@ sim: ## the simulated cluster: SEEDS=1000 FROM=1; a failing seed prints how to r
 	HONGYAN_SIM_SEEDS=$(SEEDS) HONGYAN_SIM_FROM=$(FROM) $(GO) test ./tests/sim/... -timeout 0
 
 e2e: build ## end to end: real sockets, real processes, kill -9, the examples of docs, a real browser where there is one
-	$(GO) test -count=1 -timeout 20m ./tests/e2e/... ./tests/docs/... ./tests/browser/...
+	$(GO) test -count=1 -timeout 20m ./tests/e2e/... ./tests/chaos/... ./tests/docs/... ./tests/browser/...
+
+test-cluster: build ## what needs real servers: starts those of make servers, runs suites, cluster and faults over them
+	./tests/cluster.sh
 
 check: lint gen-check ## what the gate checks beside the tests
 
