@@ -134,6 +134,24 @@ func BenchmarkCommit(b *testing.B) {
 	}
 }
 
+// BenchmarkWrite is our own part of a commit: its SQL.
+func BenchmarkWrite(b *testing.B) {
+	servers, err := found()
+	if err != nil {
+		unavailable(b, err.Error())
+	}
+	s := open(b, servers[0].migrated(b))
+	for _, size := range []int{64, 256} {
+		batch := newLoad("shop", 5000).whole(size)
+		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				b.SetBytes(int64(s.Write(batch)))
+			}
+		})
+	}
+}
+
 // turn is how many batches come one after the other.
 const turn = 8
 

@@ -21,7 +21,7 @@ func (s *Store) SetBucket(ctx context.Context, id uint32, state store.BucketStat
 	q.raw(",")
 	q.flag(state.Open)
 	q.raw(") ON DUPLICATE KEY UPDATE epoch=VALUES(epoch),open=VALUES(open)")
-	sc := newScript(s.packet)
+	sc := s.newScript()
 	sc.statement(q)
 	if err := s.execute(ctx, s.writes, work{script: sc}); err != nil {
 		return fmt.Errorf("write bucket %d: %w", id, err)
@@ -203,7 +203,7 @@ func (s *Store) Load(ctx context.Context, bucket store.BucketFence, rows *store.
 	if err := s.askedFor(bucket.ID); err != nil {
 		return err
 	}
-	sc := newScript(s.packet)
+	sc := s.newScript()
 	sc.load(rows)
 	if err := s.whileClosed(ctx, sc, bucket.ID, &bucket.Epoch); err != nil {
 		return fmt.Errorf("load rows of bucket %d: %w", bucket.ID, err)
@@ -248,7 +248,7 @@ func (s *Store) Purge(ctx context.Context, bucket uint32, limit int) (more bool,
 	if err != nil {
 		return false, err
 	}
-	sc := newScript(s.packet)
+	sc := s.newScript()
 	if table != "" {
 		q := text("DELETE FROM " + table + " WHERE bucket=")
 		q.uint(uint64(bucket))

@@ -43,6 +43,7 @@ func (s *Store) Commit(ctx context.Context, b *store.Batch) error {
 	w.explain = func(ctx context.Context, conn *sql.Conn, cause error) (string, error) {
 		return s.explain(ctx, conn, b, cause)
 	}
+	defer s.recycle(w.script)
 	return s.execute(ctx, pool, w)
 }
 

@@ -18,6 +18,21 @@ func (s *Store) Packets(b *store.Batch) ([]string, error) {
 	return list, err
 }
 
+// Write makes a batch's SQL as Commit does, and returns its size.
+func (s *Store) Write(b *store.Batch) (size int) {
+	sc := s.scriptOf(b)
+	defer s.recycle(sc)
+	check, from := bucketCheck(b.Buckets, s.dialect.share)
+	packets, err := sc.finish(check, from, "")
+	if err != nil {
+		panic(err)
+	}
+	for _, p := range packets {
+		size += len(p)
+	}
+	return size
+}
+
 // SetPacketLimit makes a server's max_allowed_packet small.
 func (s *Store) SetPacketLimit(bytes int) { s.packet = bytes }
 

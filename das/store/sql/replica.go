@@ -82,7 +82,7 @@ func (s *Store) Barrier(ctx context.Context) error {
 	q.raw("INSERT INTO barrier (id,n) VALUES (")
 	q.uint(s.barriers.Add(1) % 16)
 	q.raw(",1) ON DUPLICATE KEY UPDATE n=n+1")
-	sc := newScript(s.packet)
+	sc := s.newScript()
 	sc.statement(q)
 	if err := s.execute(ctx, s.writes, work{script: sc}); err != nil {
 		return fmt.Errorf("barrier: %w", err)

@@ -23,13 +23,30 @@ type script struct {
 	done    int  // end of the last whole statement in cur
 	doomed  bool // a belief was seen to be wrong: the script must not run
 	err     error
+	scratch []byte // for a value that is quoted next
 }
 
-func newScript(limit int) *script {
-	sc := &script{limit: limit - 256} // room for the end
+// newScript begins a script. Its buffer is that of an earlier one, see recycle.
+func (s *Store) newScript() *script {
+	sc := &script{limit: s.packet - 256} // room for the end
+	if old, ok := s.buffers.Get().(*text); ok {
+		sc.cur = (*old)[:0]
+	}
 	sc.cur.raw("BEGIN;")
 	sc.done = len(sc.cur)
 	return sc
+}
+
+// maxRecycled is the largest buffer that is kept.
+const maxRecycled = 4 << 20
+
+// recycle keeps the buffer of a script that is done: growing one to the size of a packet costs
+// more than filling it.
+func (s *Store) recycle(sc *script) {
+	if buf := sc.cur; cap(buf) <= maxRecycled {
+		sc.cur = nil
+		s.buffers.Put(&buf)
+	}
 }
 
 // end closes the statement that was written to cur.

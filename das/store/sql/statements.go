@@ -12,7 +12,7 @@ import (
 // keys, so that commits rarely wait for each other in a circle; who holds a head holds
 // everything of its log.
 func (s *Store) scriptOf(b *store.Batch) *script {
-	sc := newScript(s.packet)
+	sc := s.newScript()
 	sc.convs(b.Convs)
 	sc.messages(b.Messages)
 	sc.rewrites(b.Rewrites)
@@ -52,7 +52,8 @@ func (sc *script) convs(list []store.ConvMove) {
 		t.key(m.Key)
 		t.uints(m.From, m.To.Seq, m.To.Ord, uint64(m.To.Flags))
 		t.raw(",")
-		t.bytes(appendOwn(nil, m.To.Own))
+		sc.scratch = appendOwn(sc.scratch[:0], m.To.Own)
+		t.bytes(sc.scratch)
 	}, " ON DUPLICATE KEY UPDATE "+fenced("head_seq", "head_from", "VALUES(head_seq)")+
 		",head_ord=VALUES(head_ord),flags=VALUES(flags),own=VALUES(own)",
 		func(from, to int) (rows int) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 
 	"github.com/go-sql-driver/mysql"
@@ -29,7 +30,8 @@ type Store struct {
 
 	writes, lazy, reads *sql.DB
 
-	packet   int // bytes a packet may hold
+	buffers  sync.Pool // *text, of scripts that are done
+	packet   int       // bytes a packet may hold
 	closed   atomic.Bool
 	offs     atomic.Uint64 // how often waiting for a replica had ended, when last asked
 	barriers atomic.Uint64 // picks a barrier row
