@@ -88,7 +88,7 @@ func (h *Host) RetryDeadLetters(ctx context.Context, req *tier.RetryDeadLettersR
 	return &tier.RetryDeadLettersReply{Retried: uint32(n)}, nil
 }
 
-// Operator serves what operators need of a queue, and nothing else.
+// Operator serves what operators need of a queue, and nothing else. Kitex takes a pointer.
 type Operator struct{ *Host }
 
 // Publish implements tier.Queue: it is refused.
