@@ -82,7 +82,10 @@ func TestDBMigrateAndStatus(t *testing.T) {
 	for _, variable := range []string{"HONGYAN_TEST_MYSQL", "HONGYAN_TEST_MARIADB", "HONGYAN_TEST_TIDB"} {
 		t.Run(variable, func(t *testing.T) {
 			dsn := os.Getenv(variable)
-			if dsn == "" {
+			switch {
+			case dsn == "" && os.Getenv("HONGYAN_TEST_REQUIRE_SERVERS") != "" && variable != "HONGYAN_TEST_MARIADB":
+				t.Fatalf("%s is not set (make servers)", variable)
+			case dsn == "":
 				t.Skipf("%s is not set (make servers)", variable)
 			}
 			db, err := sql.Open("mysql", dsn)
