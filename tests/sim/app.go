@@ -101,9 +101,12 @@ func (a *app) show(now time.Time, e core.Event) {
 	case core.Replaced:
 		a.violate("%s/%d was replaced", e.Message.Conv, e.Message.Seq)
 	case core.Removed:
-		a.violate("%s was cut after %d", e.Conv, e.After)
+		a.removed(e)
 	case core.Reset:
-		a.violate("was told to take the list anew")
+		d.world.stats.count("reset")
+		if d.world.cluster.several == nil {
+			a.violate("was told to take the list anew")
+		}
 	case core.Online:
 		d.tries = 0
 		d.world.stats.count("logins")
@@ -116,6 +119,22 @@ func (a *app) show(now time.Time, e core.Event) {
 	case core.Problem:
 		d.world.stats.count("problem " + e.Err.Code.Name())
 		a.suspect(e.Err)
+	}
+}
+
+// removed: after a failover the list is taken anew, and a row of it may lag behind a log that
+// the device has seen further. What it saw comes again, and is the same: it was acknowledged
+// or pushed, so no failover may lose it (R19).
+func (a *app) removed(e core.Removed) {
+	if a.device.world.cluster.several == nil {
+		a.violate("%s was cut after %d", e.Conv, e.After)
+		return
+	}
+	a.device.world.stats.count("cut")
+	for seq := range a.screen(e.Conv).entries {
+		if seq > e.After {
+			a.again[place{strings.Clone(e.Conv), seq}] = true
+		}
 	}
 }
 

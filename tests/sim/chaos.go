@@ -3,11 +3,15 @@ package sim
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"hongyan/das/store"
+	"hongyan/internal/conv"
 )
 
 func sortSeats(seats []*seat) {
@@ -40,6 +44,8 @@ func (c *cluster) strike(ctx context.Context, rng *rand.Rand) {
 		{o.wholeTier, func() { c.strikeTier(c.pick(pick).tier) }},
 		{o.flush, func() { c.stats.count("presence flushed"); c.presence.Flush() }},
 		{o.cacheDown, func() { c.strikeFlag(ctx, "presence down", &c.queue.cacheDown, scaled(length, 20*time.Second)) }},
+		{o.failover, func() { c.several.strike(ctx, pick, other, length) }},
+		{o.move, func() { c.several.move(someKey(pick, other), int(length*40)) }},
 		{o.queueDown, func() { c.strikeFlag(ctx, "queue down", &c.queue.down, scaled(length, 20*time.Second)) }},
 	}
 	sum := 0.0
@@ -54,6 +60,15 @@ func (c *cluster) strike(ctx context.Context, rng *rand.Rand) {
 		}
 		at -= b.odds
 	}
+}
+
+// someKey names a user, or a conversation of two.
+func someKey(pick, other float64) store.Key {
+	k := store.Key{Tenant: "acme", ID: fmt.Sprintf("u%d", int(pick*6))}
+	if other < 0.5 {
+		k.ID, _ = conv.Private(k.ID, fmt.Sprintf("u%d", int(pick*6)+1))
+	}
+	return k
 }
 
 func scaled(f float64, d time.Duration) time.Duration { return time.Duration(f * float64(d)) }
@@ -165,6 +180,9 @@ func (c *cluster) heal() {
 	c.net.setCalm()
 	c.queue.down.Store(false)
 	c.queue.cacheDown.Store(false)
+	if c.several != nil {
+		c.several.heal()
+	}
 	c.mu.Lock()
 	empty := slices.Clone(c.seats)
 	for _, s := range c.seats {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"hongyan/das"
+	"hongyan/das/store"
 	"hongyan/das/store/memory"
 	"hongyan/idl/tier"
 	"hongyan/internal/control"
@@ -43,7 +44,8 @@ type cluster struct {
 
 	net      *network
 	center   *local.Center
-	store    *memory.Store
+	store    store.Store // as the oracle sees it
+	several  *databases  // nil: one database
 	presence *presencemem.Cache
 	queue    *broker
 
@@ -67,8 +69,7 @@ type seat struct {
 func newCluster(ctx context.Context, seed uint64, p profile, r rules, h *history, s *stats, log *slog.Logger) (*cluster, error) {
 	c := &cluster{
 		seed: seed, profile: p, rules: r, stats: s, history: h, log: log,
-		net:   newNetwork(seed, p.net, s),
-		store: memory.New(memory.Options{Exclusive: p.shape.exclusive, Unfenced: r.unfenced}),
+		net: newNetwork(seed, p.net, s),
 	}
 	c.ctx, c.stop = context.WithCancel(ctx)
 	c.net.crash, c.net.work, c.net.done = c.crash, &c.work, c.ctx.Done()
@@ -98,12 +99,43 @@ func newCluster(ctx context.Context, seed uint64, p profile, r rules, h *history
 	if c.center, err = local.New(listed); err != nil {
 		return nil, err
 	}
+	if err := c.openStore(); err != nil {
+		return nil, err
+	}
 	for _, s := range c.seats {
 		if err := c.start(s); err != nil {
 			return nil, err
 		}
 	}
 	return c, nil
+}
+
+// openStore makes the database, or several.
+func (c *cluster) openStore() (err error) {
+	if c.profile.databases == 0 {
+		c.store = memory.New(memory.Options{Exclusive: c.profile.shape.exclusive, Unfenced: c.rules.unfenced})
+		return nil
+	}
+	if c.several, err = c.newDatabases(); err == nil {
+		c.store, err = c.several.open(c.ctx, func() error { return nil })
+	}
+	return err
+}
+
+// storeOf is the store as a das sees it.
+func (c *cluster) storeOf(p *process) (store.Store, error) {
+	if c.several == nil {
+		return c.storageOf(p, c.store), nil
+	}
+	all, err := c.several.open(p.ctx, func() error { return p.awake(p.ctx) })
+	if err != nil {
+		return nil, err
+	}
+	s := &placedStorage{storage: c.storageOf(p, all), placed: all}
+	for i := range all.Databases() {
+		s.parts = append(s.parts, c.storageOf(p, all.Part(i), fmt.Sprint(i)))
+	}
+	return s, nil
 }
 
 // start begins a new life in a seat that is empty.
@@ -231,8 +263,12 @@ func (c *cluster) newLogic(p *process) (func(context.Context) error, error) {
 }
 
 func (c *cluster) newDas(p *process) (func(context.Context) error, error) {
+	st, err := c.storeOf(p)
+	if err != nil {
+		return nil, err
+	}
 	d, err := das.New(c.profile.das, das.Deps{
-		Store: c.storageOf(p), Logics: c.logics(p), Self: p.Instance, Log: c.logOf(p),
+		Store: st, Logics: c.logics(p), Self: p.Instance, Log: c.logOf(p),
 	})
 	if err != nil {
 		return nil, err

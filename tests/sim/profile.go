@@ -26,6 +26,8 @@ type profile struct {
 	link   linkOdds
 	chaos  chaosOdds
 	people people
+
+	databases int // 0: one, without copies
 }
 
 // shape of a cluster. With one das the store is exclusive: the one-commit form, unless it
@@ -47,6 +49,8 @@ type chaosOdds struct {
 	flush     float64 // the presence cache forgets
 	cacheDown float64
 	queueDown float64
+	failover  float64 // a database loses its copy, or its primary
+	move      float64 // a bucket moves
 }
 
 func shapes(rng *rand.Rand) shape {
@@ -97,7 +101,18 @@ func newProfile(seed uint64) profile {
 		p.people.crash = 0.002
 	}
 	p.exaggerate(rng)
+	if own := newRand(seed, "databases"); p.shape.dases > 1 && own.Float64() < 0.3 {
+		p.severalDatabases()
+	}
 	return p
+}
+
+// severalDatabases gives the cluster two of them, which fail and between which buckets move.
+func (p *profile) severalDatabases() {
+	p.shape.name += ", two databases"
+	p.databases = 2
+	p.chaos.failover, p.chaos.move = 6, 8
+	p.chaos.every = min(p.chaos.every, 5*time.Second)
 }
 
 // exaggerate makes one thing frequent, in half of the seeds.

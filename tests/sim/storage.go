@@ -36,10 +36,10 @@ type storeOdds struct {
 
 var errStorage = errors.New("connection to the database lost")
 
-func (c *cluster) storageOf(p *process) *storage {
+func (c *cluster) storageOf(p *process, s store.Store, part ...string) *storage {
 	return &storage{
-		Store: c.store, proc: p, cluster: c, odds: c.profile.store,
-		rng: newRand(c.seed, "store", p.Boot),
+		Store: s, proc: p, cluster: c, odds: c.profile.store,
+		rng: newRand(c.seed, append([]string{"store", p.Boot}, part...)...),
 	}
 }
 

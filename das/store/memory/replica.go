@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"hongyan/das/store"
 )
@@ -22,16 +24,30 @@ type replication struct {
 	pending  []func(*Store) // what the copy lacks, in order; only while cut
 }
 
-// Replicate makes an empty store a read-only copy of s: it has every commit of s from now on
-// before that is answered. s has no rows yet.
+// Replicate makes a new store a read-only copy of s: it gets what s holds, and every commit of
+// s from now on before that is answered.
 func (s *Store) Replicate(to *Store) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	to.mu.Lock()
 	defer to.mu.Unlock()
 	to.rep.readOnly = true
-	to.buckets = s.buckets
+	to.buckets, to.commits = s.buckets, s.commits
+	to.convs = copyOf(s.convs, s.commits, func(l convLog) convLog {
+		return convLog{l.head, slices.Clone(l.entries), maps.Clone(l.keys)}
+	})
+	to.users = copyOf(s.users, s.commits, userLog.clone)
+	to.fanOut = copyOf(s.fanOut, s.commits, rows[store.FanOutRow].clone)
+	to.deliver = copyOf(s.deliver, s.commits, rows[store.DeliverRow].clone)
 	s.rep.copy = to
+}
+
+func copyOf[K comparable, T any](t table[K, T], at uint64, clone func(T) T) table[K, T] {
+	to := make(table[K, T], len(t))
+	for k := range t {
+		to[k] = &state[T]{at: at, val: clone(t.get(k, at))}
+	}
+	return to
 }
 
 // Cut stops the copying: until Heal, commits are visible and answered ErrUnconfirmed, and
