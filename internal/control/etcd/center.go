@@ -32,6 +32,8 @@ type Center struct {
 	wg      sync.WaitGroup
 	client  atomic.Pointer[clientv3.Client] // nil until a password could be presented
 	reports *reporter
+	// claiming holds a token while a slot is claimed; capacity 1: the next waits.
+	claiming chan struct{}
 
 	mu       sync.Mutex
 	closed   bool
@@ -83,6 +85,7 @@ func newCenter(cfg Config, deps Deps) *Center {
 	c := &Center{
 		cfg: cfg, log: deps.Log, metrics: newMetrics(),
 		change:   make(chan struct{}),
+		claiming: make(chan struct{}, 1),
 		members:  newMirror(cfg.Prefix+membersDir, cfg.Lease),
 		values:   newMirror(cfg.Prefix+valuesDir, 0),
 		services: map[string]*mirror{},

@@ -44,14 +44,21 @@ func (c *Center) Register(ctx context.Context, in control.Instance) (control.Ins
 	return granted, c.hold(ctx, r, t)
 }
 
+// enterAttempts is how often a slot is asked for before what is remembered must do.
+const enterAttempts = 3
+
 // enter claims a slot, or settles for the one that is remembered.
 func (c *Center) enter(ctx context.Context, r *registration, t *tenure) error {
 	err := errAway
-	if !c.isAway() {
+	for range enterAttempts { // etcd may be slow; away it is when the pulse says so
+		if c.isAway() {
+			break
+		}
 		err = c.obtain(ctx, t)
-	}
-	if err == nil || ctx.Err() != nil || errors.Is(err, control.ErrSlotTaken) {
-		return err
+		if err == nil || ctx.Err() != nil || errors.Is(err, control.ErrSlotTaken) {
+			return err
+		}
+		pause(ctx, c.retryAfter())
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -141,7 +148,17 @@ func (c *Center) tenureOf(r *registration) *tenure {
 // claim takes a slot with a lease, in one transaction that fails if the slot was touched
 // since it was read; then it is read again.
 func (c *Center) claim(ctx context.Context, client *clientv3.Client, r *registration, lease clientv3.LeaseID) error {
-	for {
+	select {
+	case c.claiming <- struct{}{}: // those of one process do not race each other
+		defer func() { <-c.claiming }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for renewed := time.Now(); ; {
+		if time.Since(renewed) > c.cfg.Lease/3 { // among many racers this may take a while
+			c.keepLease(ctx, client, lease)
+			renewed = time.Now()
+		}
 		seats, err := c.readSeats(ctx, client, r.in.Tier)
 		if err != nil {
 			return err
@@ -152,7 +169,6 @@ func (c *Center) claim(ctx context.Context, client *clientv3.Client, r *registra
 			if pause(ctx, c.cfg.beatEvery()/4); ctx.Err() != nil {
 				return ctx.Err()
 			}
-			c.keepLease(ctx, client, lease)
 			continue
 		}
 		if err != nil {

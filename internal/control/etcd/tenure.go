@@ -29,7 +29,7 @@ type tenure struct {
 var (
 	// errSuperseded: a newer life of the same address has taken over.
 	errSuperseded = errors.New("superseded by a newer life at the same address")
-	errLost       = errors.New("the lease has run out")
+	errLost       = errors.New("registration is gone")
 )
 
 // obtain gets a lease and claims.
@@ -103,7 +103,7 @@ func (c *Center) once(ctx context.Context, t *tenure) error {
 		if !errors.Is(err, errLost) {
 			return err
 		}
-		c.log.Warn("registration was lost and is made anew", "what", t.what)
+		c.log.Warn("registration was lost and is made anew", "what", t.what, "err", err)
 		t.lease = 0
 	}
 	return c.obtain(ctx, t)
@@ -117,7 +117,7 @@ func (c *Center) renew(ctx context.Context, t *tenure) error {
 	ctx, cancel := context.WithTimeout(ctx, min(c.cfg.Timeout, c.cfg.Lease/3))
 	defer cancel()
 	if _, err := client.KeepAliveOnce(ctx, t.lease); errors.Is(err, rpctypes.ErrLeaseNotFound) {
-		return errLost
+		return fmt.Errorf("%w: the lease has run out", errLost)
 	} else if err != nil {
 		return fmt.Errorf("renew the lease: %w", err)
 	}
@@ -130,7 +130,7 @@ func (c *Center) renew(ctx context.Context, t *tenure) error {
 	}
 	if !holds { // somebody removed the keys
 		c.revoke(client, t.lease)
-		return errLost
+		return fmt.Errorf("%w: somebody removed or replaced it", errLost)
 	}
 	return nil
 }
