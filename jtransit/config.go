@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"hongyan/internal/config"
 	"hongyan/internal/control"
 )
 
@@ -97,6 +98,16 @@ func (c *Config) Validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// ParseCall reads one call, in YAML or JSON, and fills in its defaults. The error is what can
+// be told without its IDL.
+func ParseCall(name string, data []byte) (CallConfig, error) {
+	var c CallConfig
+	if err := config.Parse(data, &c, "value"); err != nil {
+		return c, err
+	}
+	return c.complete(name)
 }
 
 // complete fills in the defaults and tells what is wrong.

@@ -198,8 +198,8 @@ func (j *Jtransit) layers(values []control.Value) (all []layer, live map[string]
 			continue
 		}
 		now.revision[name] = v.Revision
-		var c CallConfig
-		if err := config.Parse(v.Data, &c, "value"); err != nil {
+		c, err := ParseCall(name, v.Data)
+		if err != nil {
 			now.bad[name] = err
 			continue
 		}

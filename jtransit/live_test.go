@@ -253,7 +253,7 @@ func TestZZ11AnIDLChangesWhileItRuns(t *testing.T) {
 	c := newCenter(t)
 	good := textOf(t, "../examples/stock/stock.thrift")
 	c.put(t, "jtransit/idl/shop/stock.thrift", good)
-	c.put(t, "jtransit/idl/shop/common.thrift", textOf(t, "../examples/stock/common.thrift"))
+	c.put(t, "jtransit/idl/shop/places.thrift", textOf(t, "../examples/stock/places.thrift"))
 	value := look(at)
 	value["idl"] = "shop/stock.thrift" // no such file: only a value
 	c.put(t, "jtransit/calls/stock", value)
@@ -273,7 +273,7 @@ func TestZZ11AnIDLChangesWhileItRuns(t *testing.T) {
 		t.Errorf("reported %+v", r)
 	}
 	// What it includes counts as well.
-	c.put(t, "jtransit/idl/shop/common.thrift", []byte(strings.Replace(string(textOf(t, "../examples/stock/common.thrift")), "PIECE", "STUECK", 1)))
+	c.put(t, "jtransit/idl/shop/places.thrift", []byte(strings.Replace(string(textOf(t, "../examples/stock/places.thrift")), "PIECE", "STUECK", 1)))
 	waitFor(t, "a default that is gone", func() bool { return statusOf(j, "stock").Err != nil })
 	wants(t, "bad include", ask(t, j, "stock", `{"sku":"teapot"}`), code.OK, `"unit":"PIECE"`)
 }

@@ -346,8 +346,8 @@ func checkValue(key string, data []byte) error {
 		_, err := shards.ParseMap(data)
 		return err
 	case strings.HasPrefix(key, jtransit.KeyCalls):
-		var call jtransit.CallConfig
-		return config.Parse(data, &call, "value")
+		_, err := jtransit.ParseCall(strings.TrimPrefix(key, jtransit.KeyCalls), data)
+		return err
 	case strings.HasPrefix(key, jtransit.KeyIDL):
 		return nil // only jtransit, with all its calls, can tell
 	}

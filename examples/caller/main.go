@@ -68,7 +68,7 @@ func run(args []string, out io.Writer) error {
 	return s.do(context.Background(), flags.Args())
 }
 
-var errUsage = errors.New("usage: caller [flags] send FROM TO TEXT | notify CHANNEL TEXT USER... | unread USER | history USER CONV | online USER...")
+var errUsage = errors.New("usage: caller [flags] send FROM TO TEXT | notify CHANNEL TEXT USER... | online USER... | unread USER | history USER CONV")
 
 func (s *system) do(ctx context.Context, args []string) error {
 	if len(args) < 2 {

@@ -2,7 +2,7 @@
 // metainfo values that say on whose behalf it is called.
 namespace go stock
 
-include "common.thrift"
+include "places.thrift"
 
 // OutOfStock is an answer too: whoever asks gets its message.
 exception OutOfStock {
@@ -13,8 +13,8 @@ exception OutOfStock {
 struct Item {
   1: required string sku
   2: i64 count
-  3: common.Unit unit = common.Unit.PIECE
-  4: optional list<common.Place> places
+  3: places.Unit unit = places.Unit.PIECE
+  4: optional list<places.Place> places
   5: optional map<string, i32> reserved
   6: optional binary label
 }
@@ -32,6 +32,6 @@ struct ReserveRequest {
 service Inventory {
   Item Look(1: LookRequest request)
   Item Reserve(1: ReserveRequest request) throws (1: OutOfStock out)
-  i64 Total(1: string sku, 2: common.Unit unit)
+  i64 Total(1: string sku, 2: places.Unit unit)
   void Ping()
 }

@@ -159,7 +159,7 @@ func TestZZ11CallsChangeWhileTheSystemRuns(t *testing.T) {
 		idl, thrift := readText(t, absolute(t, "orders/orders.proto")), readText(t, absolute(t, "stock/stock.thrift"))
 		l.put(t, "jtransit/idl/shop/orders.proto", idl)
 		l.put(t, "jtransit/idl/shop/stock.thrift", thrift)
-		l.put(t, "jtransit/idl/shop/common.thrift", readText(t, absolute(t, "stock/common.thrift")))
+		l.put(t, "jtransit/idl/shop/places.thrift", readText(t, absolute(t, "stock/places.thrift")))
 		l.put(t, "jtransit/calls/stock.look", fmt.Sprintf(`{"idl": "shop/stock.thrift", "service": "Inventory", "method": "Look", "addresses": [%q]}`, stockAt))
 		order := `{"idl": "shop/orders.proto", "service": "Orders", "method": "Get", "addresses": [%q], "timeout": "%ds", "breaker": {"min_calls": 5, "open_for": "500ms"}}`
 		l.put(t, "jtransit/calls/order.get", fmt.Sprintf(order, shopAt, 2))

@@ -12,7 +12,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/transmeta"
 	"github.com/cloudwego/kitex/server"
 
-	"hongyan/examples/stock/gen/common"
+	"hongyan/examples/stock/gen/places"
 	"hongyan/examples/stock/gen/stock"
 	rpc "hongyan/examples/stock/gen/stock/inventory"
 )
@@ -43,10 +43,10 @@ func (Warehouse) Look(_ context.Context, req *stock.LookRequest) (*stock.Item, e
 	if req.Sku != teapot {
 		return nil, kerrors.NewBizStatusError(NoSuchItem, fmt.Sprintf("no item %q", req.Sku))
 	}
-	item := &stock.Item{Sku: req.Sku, Count: have, Unit: common.Unit_PIECE}
+	item := &stock.Item{Sku: req.Sku, Count: have, Unit: places.Unit_PIECE}
 	if req.GetPlaces() {
 		shelf := "A3"
-		item.Places = []*common.Place{{Warehouse: "north", Shelf: &shelf}, {Warehouse: "south"}}
+		item.Places = []*places.Place{{Warehouse: "north", Shelf: &shelf}, {Warehouse: "south"}}
 	}
 	return item, nil
 }
@@ -67,8 +67,8 @@ func (w Warehouse) Reserve(ctx context.Context, req *stock.ReserveRequest) (*sto
 }
 
 // Total counts what there is of an item.
-func (Warehouse) Total(_ context.Context, sku string, unit common.Unit) (int64, error) {
-	if sku != teapot || unit != common.Unit_PIECE {
+func (Warehouse) Total(_ context.Context, sku string, unit places.Unit) (int64, error) {
+	if sku != teapot || unit != places.Unit_PIECE {
 		return 0, nil
 	}
 	return have, nil

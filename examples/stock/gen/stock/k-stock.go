@@ -10,11 +10,11 @@ import (
 
 	"github.com/cloudwego/gopkg/protocol/thrift"
 
-	"hongyan/examples/stock/gen/common"
+	"hongyan/examples/stock/gen/places"
 )
 
 var (
-	_ = common.KitexUnusedProtection
+	_ = places.KitexUnusedProtection
 )
 
 // unused protection
@@ -184,13 +184,13 @@ func (p *Item) FastReadField2(buf []byte) (int, error) {
 func (p *Item) FastReadField3(buf []byte) (int, error) {
 	offset := 0
 
-	var _field common.Unit
+	var _field places.Unit
 	if v, l, err := thrift.Binary.ReadI32(buf[offset:]); err != nil {
 		return offset, err
 	} else {
 		offset += l
 
-		_field = common.Unit(v)
+		_field = places.Unit(v)
 	}
 	p.Unit = _field
 	return offset, nil
@@ -204,8 +204,8 @@ func (p *Item) FastReadField4(buf []byte) (int, error) {
 	if err != nil {
 		return offset, err
 	}
-	_field := make([]*common.Place, 0, size)
-	values := make([]common.Place, size)
+	_field := make([]*places.Place, 0, size)
+	values := make([]places.Place, size)
 	for i := 0; i < size; i++ {
 		_elem := &values[i]
 		_elem.InitDefault()
@@ -1400,13 +1400,13 @@ func (p *InventoryTotalArgs) FastReadField1(buf []byte) (int, error) {
 func (p *InventoryTotalArgs) FastReadField2(buf []byte) (int, error) {
 	offset := 0
 
-	var _field common.Unit
+	var _field places.Unit
 	if v, l, err := thrift.Binary.ReadI32(buf[offset:]); err != nil {
 		return offset, err
 	} else {
 		offset += l
 
-		_field = common.Unit(v)
+		_field = places.Unit(v)
 	}
 	p.Unit = _field
 	return offset, nil

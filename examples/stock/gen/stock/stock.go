@@ -5,26 +5,26 @@ package stock
 import (
 	"context"
 	"fmt"
-	"hongyan/examples/stock/gen/common"
+	"hongyan/examples/stock/gen/places"
 )
 
 type Item struct {
 	Sku      string           `thrift:"sku,1,required" frugal:"1,required,string" json:"sku"`
 	Count    int64            `thrift:"count,2" frugal:"2,default,i64" json:"count"`
-	Unit     common.Unit      `thrift:"unit,3" frugal:"3,default,Unit" json:"unit"`
-	Places   []*common.Place  `thrift:"places,4,optional" frugal:"4,optional,list<common.Place>" json:"places,omitempty"`
+	Unit     places.Unit      `thrift:"unit,3" frugal:"3,default,Unit" json:"unit"`
+	Places   []*places.Place  `thrift:"places,4,optional" frugal:"4,optional,list<places.Place>" json:"places,omitempty"`
 	Reserved map[string]int32 `thrift:"reserved,5,optional" frugal:"5,optional,map<string:i32>" json:"reserved,omitempty"`
 	Label    []byte           `thrift:"label,6,optional" frugal:"6,optional,binary" json:"label,omitempty"`
 }
 
 func NewItem() *Item {
 	return &Item{
-		Unit: common.Unit_PIECE,
+		Unit: places.Unit_PIECE,
 	}
 }
 
 func (p *Item) InitDefault() {
-	p.Unit = common.Unit_PIECE
+	p.Unit = places.Unit_PIECE
 }
 
 func (p *Item) GetSku() (v string) {
@@ -35,13 +35,13 @@ func (p *Item) GetCount() (v int64) {
 	return p.Count
 }
 
-func (p *Item) GetUnit() (v common.Unit) {
+func (p *Item) GetUnit() (v places.Unit) {
 	return p.Unit
 }
 
-var Item_Places_DEFAULT []*common.Place
+var Item_Places_DEFAULT []*places.Place
 
-func (p *Item) GetPlaces() (v []*common.Place) {
+func (p *Item) GetPlaces() (v []*places.Place) {
 	if !p.IsSetPlaces() {
 		return Item_Places_DEFAULT
 	}
@@ -71,10 +71,10 @@ func (p *Item) SetSku(val string) {
 func (p *Item) SetCount(val int64) {
 	p.Count = val
 }
-func (p *Item) SetUnit(val common.Unit) {
+func (p *Item) SetUnit(val places.Unit) {
 	p.Unit = val
 }
-func (p *Item) SetPlaces(val []*common.Place) {
+func (p *Item) SetPlaces(val []*places.Place) {
 	p.Places = val
 }
 func (p *Item) SetReserved(val map[string]int32) {
@@ -246,7 +246,7 @@ type Inventory interface {
 
 	Reserve(ctx context.Context, request *ReserveRequest) (r *Item, err error)
 
-	Total(ctx context.Context, sku string, unit common.Unit) (r int64, err error)
+	Total(ctx context.Context, sku string, unit places.Unit) (r int64, err error)
 
 	Ping(ctx context.Context) (err error)
 }
@@ -423,7 +423,7 @@ var fieldIDToName_InventoryReserveResult = map[int16]string{
 
 type InventoryTotalArgs struct {
 	Sku  string      `thrift:"sku,1" frugal:"1,default,string" json:"sku"`
-	Unit common.Unit `thrift:"unit,2" frugal:"2,default,Unit" json:"unit"`
+	Unit places.Unit `thrift:"unit,2" frugal:"2,default,Unit" json:"unit"`
 }
 
 func NewInventoryTotalArgs() *InventoryTotalArgs {
@@ -437,13 +437,13 @@ func (p *InventoryTotalArgs) GetSku() (v string) {
 	return p.Sku
 }
 
-func (p *InventoryTotalArgs) GetUnit() (v common.Unit) {
+func (p *InventoryTotalArgs) GetUnit() (v places.Unit) {
 	return p.Unit
 }
 func (p *InventoryTotalArgs) SetSku(val string) {
 	p.Sku = val
 }
-func (p *InventoryTotalArgs) SetUnit(val common.Unit) {
+func (p *InventoryTotalArgs) SetUnit(val places.Unit) {
 	p.Unit = val
 }
 

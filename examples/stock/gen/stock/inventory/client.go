@@ -6,7 +6,7 @@ import (
 	"context"
 	client "github.com/cloudwego/kitex/client"
 	callopt "github.com/cloudwego/kitex/client/callopt"
-	common "hongyan/examples/stock/gen/common"
+	places "hongyan/examples/stock/gen/places"
 	stock "hongyan/examples/stock/gen/stock"
 )
 
@@ -14,7 +14,7 @@ import (
 type Client interface {
 	Look(ctx context.Context, request *stock.LookRequest, callOptions ...callopt.Option) (r *stock.Item, err error)
 	Reserve(ctx context.Context, request *stock.ReserveRequest, callOptions ...callopt.Option) (r *stock.Item, err error)
-	Total(ctx context.Context, sku string, unit common.Unit, callOptions ...callopt.Option) (r int64, err error)
+	Total(ctx context.Context, sku string, unit places.Unit, callOptions ...callopt.Option) (r int64, err error)
 	Ping(ctx context.Context, callOptions ...callopt.Option) (err error)
 }
 
@@ -57,7 +57,7 @@ func (p *kInventoryClient) Reserve(ctx context.Context, request *stock.ReserveRe
 	return p.kClient.Reserve(ctx, request)
 }
 
-func (p *kInventoryClient) Total(ctx context.Context, sku string, unit common.Unit, callOptions ...callopt.Option) (r int64, err error) {
+func (p *kInventoryClient) Total(ctx context.Context, sku string, unit places.Unit, callOptions ...callopt.Option) (r int64, err error) {
 	ctx = client.NewCtxWithCallOptions(ctx, callOptions)
 	return p.kClient.Total(ctx, sku, unit)
 }

@@ -7,7 +7,7 @@ import (
 	"errors"
 	client "github.com/cloudwego/kitex/client"
 	kitex "github.com/cloudwego/kitex/pkg/serviceinfo"
-	common "hongyan/examples/stock/gen/common"
+	places "hongyan/examples/stock/gen/places"
 	stock "hongyan/examples/stock/gen/stock"
 )
 
@@ -220,7 +220,7 @@ func (p *kClient) Reserve(ctx context.Context, request *stock.ReserveRequest) (r
 	return _result.GetSuccess(), nil
 }
 
-func (p *kClient) Total(ctx context.Context, sku string, unit common.Unit) (r int64, err error) {
+func (p *kClient) Total(ctx context.Context, sku string, unit places.Unit) (r int64, err error) {
 	var _args stock.InventoryTotalArgs
 	_args.Sku = sku
 	_args.Unit = unit

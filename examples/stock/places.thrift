@@ -1,5 +1,5 @@
 // What several services of the warehouse have in common.
-namespace go common
+namespace go places
 
 enum Unit {
   PIECE = 1

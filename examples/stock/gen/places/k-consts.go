@@ -1,4 +1,4 @@
-package common
+package places
 
 // KitexUnusedProtection is used to prevent 'imported and not used' error.
 var KitexUnusedProtection = struct{}{}
