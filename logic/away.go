@@ -89,8 +89,6 @@ const arriveTries = 3
 
 // sendArrivals has a home take routes: one Renew for each gateway that is in the batch.
 func (l *Logic) sendArrivals(ctx context.Context, home route.Peer[tier.Logic], items []*arrival) {
-	ctx, cancel := context.WithTimeout(ctx, l.cfg.CallTimeout)
-	defer cancel()
 	var failed error
 	for len(items) > 0 {
 		b := &tier.RenewBatch{Gateway: items[0].gateway, Boot: items[0].boot, Login: true}

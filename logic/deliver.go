@@ -74,8 +74,6 @@ func (l *Logic) sendParcels(ctx context.Context, to route.Peer[tier.Logic], item
 			f.Items = append(f.Items, p.fanned)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.cfg.CallTimeout)
-	defer cancel()
 	l.tellLeft(ctx, to, items)
 	if len(f.Items) > 0 {
 		if _, err := to.Client.FannedOut(ctx, f); err != nil {

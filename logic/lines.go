@@ -16,6 +16,7 @@ type lineKey struct{ addr, boot string }
 // use and given up when idle. P reaches the instance.
 type lines[P, T any] struct {
 	max, bound int
+	timeout    time.Duration // of a call to send; 0 = it sees to that itself
 	send       func(ctx context.Context, peer P, items []T)
 
 	mu     sync.RWMutex
@@ -35,8 +36,8 @@ type line[T any] struct {
 // of the map at one reap and ended at the next, when nobody can still be adding to it.
 const lineReap = 5 * time.Minute
 
-func newLines[P, T any](max, bound int, send func(context.Context, P, []T)) *lines[P, T] {
-	return &lines[P, T]{max: max, bound: bound, send: send, all: map[lineKey]*line[T]{}}
+func newLines[P, T any](max, bound int, timeout time.Duration, send func(context.Context, P, []T)) *lines[P, T] {
+	return &lines[P, T]{max: max, bound: bound, timeout: timeout, send: send, all: map[lineKey]*line[T]{}}
 }
 
 // open lets the lines send until ctx ends.
@@ -82,7 +83,13 @@ func (l *lines[P, T]) make(key lineKey, peer P) *line[T] {
 	}
 	ctx, cancel := context.WithCancel(l.ctx)
 	n := &line[T]{cancel: cancel}
-	n.Sender = batch.New(l.max, l.bound, func(ctx context.Context, items []T) { l.send(ctx, peer, items) })
+	calls := batch.NewTimeout(l.timeout)
+	n.Sender = batch.New(l.max, l.bound, func(ctx context.Context, items []T) {
+		if l.timeout > 0 {
+			ctx = calls.Context(ctx)
+		}
+		l.send(ctx, peer, items)
+	})
 	l.all[key] = n
 	l.wg.Go(func() { n.Run(ctx) })
 	return n

@@ -145,7 +145,7 @@ func TestLinesAreGivenUpWhenIdle(t *testing.T) {
 	inWorld(t, 1, 1, func(*world) {
 		ctx, cancel := context.WithCancel(context.Background())
 		var sent []int
-		l := newLines(10, 2, func(_ context.Context, peer string, items []int) {
+		l := newLines(10, 2, 0, func(_ context.Context, peer string, items []int) {
 			equal(t, "peer", peer, "there")
 			sent = append(sent, items...)
 		})

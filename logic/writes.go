@@ -137,8 +137,6 @@ func (l *Logic) sendWrites(ctx context.Context, das route.Peer[tier.Das], items 
 	for i, w := range items {
 		b.Items[i] = w.item
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.cfg.CallTimeout)
-	defer cancel()
 	reply, err := das.Client.Submit(ctx, b)
 	if err != nil {
 		if ctx.Err() == nil || l.state.Load() == running {

@@ -15,12 +15,13 @@ import (
 
 // lane carries the packets that some users have for one slot, one batch at a time.
 type lane struct {
-	up     *uplink
-	sender *batch.Sender[packet]
+	up      *uplink
+	sender  *batch.Sender[packet]
+	timeout *batch.Timeout // of calls; send's alone
 }
 
 func newLane(u *uplink) *lane {
-	l := &lane{up: u}
+	l := &lane{up: u, timeout: batch.NewTimeout(u.gate.cfg.CallTimeout)}
 	l.sender = batch.New(u.gate.cfg.BatchMax, u.gate.cfg.UplinkQueue, l.send)
 	return l
 }
@@ -105,13 +106,14 @@ type share struct {
 // to be tried again. One user's packets stay together and in order.
 func (l *lane) attempt(ctx context.Context, items []packet) []packet {
 	shares := l.split(items)
+	bounded := l.timeout.Context(ctx)
 	if len(shares) == 1 { // as long as the home is up
-		return l.call(ctx, &shares[0])
+		return l.call(ctx, bounded, &shares[0])
 	}
 	left := make([][]packet, len(shares))
 	var calls sync.WaitGroup
 	for i := range shares {
-		calls.Go(func() { left[i] = l.call(ctx, &shares[i]) })
+		calls.Go(func() { left[i] = l.call(ctx, bounded, &shares[i]) })
 	}
 	calls.Wait()
 	var again []packet
@@ -158,8 +160,9 @@ func (s *share) same(other *share) bool {
 	return s.peer.Instance == other.peer.Instance && (s.err == nil) == (other.err == nil)
 }
 
-// call hands a share over. It returns the packets when nobody knows whether they arrived.
-func (l *lane) call(ctx context.Context, s *share) []packet {
+// call hands a share over, within the time that bounded has. It returns the packets when
+// nobody knows whether they arrived.
+func (l *lane) call(ctx, bounded context.Context, s *share) []packet {
 	if s.err != nil || len(s.items) == 0 {
 		return s.items
 	}
@@ -173,9 +176,7 @@ func (l *lane) call(ctx context.Context, s *share) []packet {
 	for i := range s.items {
 		request.Items[i] = s.items[i].attempt(now)
 	}
-	call, cancel := context.WithTimeout(ctx, g.cfg.CallTimeout)
-	_, err := s.peer.Client.Uplink(call, request)
-	cancel()
+	_, err := s.peer.Client.Uplink(bounded, request)
 	switch refusal := (*code.Error)(nil); {
 	case err == nil:
 	case refused(err, &refusal):
