@@ -135,6 +135,7 @@ func TestR18LivingSourceIsFencedFirst(t *testing.T) {
 
 		// A promotion that cannot be finished leaves everything as it was.
 		p.replica.exec(t, "", "STOP REPLICA IO_THREAD")
+		eventually(t, "commits wait for the replica", func() bool { n := p.status(p.semiSync("wait_sessions")); return n != "" && n != "0" })
 		_, err := sqlstore.Promote(t.Context(), sqlstore.Promotion{Old: cfg, Replica: copied, Wait: 2 * time.Second})
 		if err == nil || !strings.Contains(err.Error(), "cannot be fenced") {
 			t.Fatalf("commits under way cannot end: %v", err)

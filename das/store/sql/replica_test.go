@@ -21,7 +21,7 @@ func unknown(t testing.TB, what string, err error) {
 
 // insisting opens a store that acks nothing that a replica may lack.
 func insisting(t *testing.T, cfg sqlstore.Config) *sqlstore.Store {
-	cfg.RequireReplica, cfg.CommitTimeout = true, 20*time.Second
+	cfg.RequireReplica, cfg.CommitTimeout = true, 90*time.Second // this machine may be busy
 	return opened(t, cfg)
 }
 
