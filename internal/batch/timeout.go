@@ -6,8 +6,8 @@ import (
 )
 
 // Timeout bounds calls that are made one after the other, as a Sender makes them. A context
-// and a timer for each of them cost a lone message one part in twenty of all its CPU, so
-// calls that begin close together share one.
+// and a timer for each of them is four allocations and some microseconds (BenchmarkContextOfACall),
+// several times on the way of a lone message, so calls that begin close together share one.
 type Timeout struct {
 	most   time.Duration
 	parent context.Context
