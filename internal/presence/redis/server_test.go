@@ -205,7 +205,9 @@ func startCluster(t testing.TB) []*server {
 		c := one(t, n.addr())
 		eventually(t, "the cluster is formed", func() bool {
 			info, err := do(t, c, "CLUSTER", "INFO").ToString()
-			return err == nil && strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_known_nodes:3")
+			// The state may be ok before all slots are known, and slots known before it is ok.
+			return err == nil && strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_known_nodes:3") &&
+				strings.Contains(info, "cluster_slots_ok:16384")
 		})
 	}
 	return nodes
