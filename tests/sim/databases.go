@@ -109,7 +109,8 @@ func (d *databases) open(ctx context.Context, awake func() error) (*shards.Store
 			if err != nil || awake() != nil {
 				return
 			}
-			if next, err := shards.ParseMap(v.Data); err == nil {
+			next, err := shards.ParseMap(v.Data)
+			if err == nil {
 				err = st.Apply(next)
 			}
 			if err != nil {
