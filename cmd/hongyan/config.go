@@ -21,6 +21,7 @@ import (
 	"hongyan/internal/config"
 	"hongyan/internal/control/etcd"
 	"hongyan/internal/control/local"
+	"hongyan/internal/control/settings"
 	"hongyan/internal/mq/rocketmq"
 	"hongyan/internal/presence/redis"
 	"hongyan/internal/telemetry"
@@ -204,19 +205,28 @@ func (f *loadFlags) set(cmd *cobra.Command, flag, key string, value any) {
 	}
 }
 
-func (f *loadFlags) load(base Config) (*Config, error) {
+func (f *loadFlags) load(base Config) (*Config, error) { return f.loadOver(base, "", nil) }
+
+// loadOver is load with what the control centre lays over the file for a tier.
+func (f *loadFlags) loadOver(base Config, tierName string, overlay []byte) (*Config, error) {
 	cfg := base
 	err := config.Load(&cfg, config.Sources{
-		File:       f.file,
-		Env:        os.Environ(),
-		Flags:      f.flags,
-		EnvIgnored: []string{"HONGYAN_SIM_", "HONGYAN_TEST_", "HONGYAN_BIN", "HONGYAN_REQUIRE_BROWSER"},
+		File:         f.file,
+		Overlay:      overlay,
+		OverlayName:  settings.Key(tierName),
+		OverlayFixed: fixedKeys,
+		Env:          os.Environ(),
+		Flags:        f.flags,
+		EnvIgnored:   []string{"HONGYAN_SIM_", "HONGYAN_TEST_", "HONGYAN_BIN", "HONGYAN_REQUIRE_BROWSER"},
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &cfg, cfg.Validate()
 }
+
+// loader makes the configuration of a process anew, with what the control centre lays over it.
+type loader func(overlay []byte) (*Config, error)
 
 func newConfigCmd() *cobra.Command {
 	cmd := &cobra.Command{

@@ -44,25 +44,25 @@ that it is ready and where. What it stores in the data directory survives restar
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			load.set(cmd, "data", "data", data)
-			cfg, err := load.load(devConfig())
-			if err != nil {
-				return err
-			}
 			listen := func(port uint16) string { return net.JoinHostPort(host, strconv.Itoa(int(port))) }
 			given := cmd.Flags().Changed
-			if given("host") || given("tcp-port") || load.file == "" {
-				cfg.Entry.Listen = listen(tcpPort)
+			config := func(overlay []byte) (*Config, error) {
+				cfg, err := load.loadOver(devConfig(), "dev", overlay)
+				if err != nil {
+					return nil, err
+				}
+				if given("host") || given("tcp-port") || load.file == "" {
+					cfg.Entry.Listen = listen(tcpPort)
+				}
+				if given("host") || given("http-port") || load.file == "" {
+					cfg.HTTPEntry.Listen = listen(httpPort)
+				}
+				if err := addDemoApp(cfg); err != nil {
+					return nil, err
+				}
+				return cfg, cfg.Validate()
 			}
-			if given("host") || given("http-port") || load.file == "" {
-				cfg.HTTPEntry.Listen = listen(httpPort)
-			}
-			if err := addDemoApp(cfg); err != nil {
-				return err
-			}
-			if err := cfg.Validate(); err != nil {
-				return err
-			}
-			return runDev(cmd.Context(), cfg, listen(rpcPort), cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return runDev(cmd.Context(), config, listen(rpcPort), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	load.register(cmd)
@@ -100,12 +100,12 @@ func addDemoApp(cfg *Config) error {
 	return nil
 }
 
-func runDev(ctx context.Context, cfg *Config, rpcListen string, stdout, stderr io.Writer) error {
+func runDev(ctx context.Context, config loader, rpcListen string, stdout, stderr io.Writer) error {
 	net := newDirect()
 	one := func(name string) control.Members {
 		return control.Members{Slots: 1, Instances: []control.Instance{{Tier: name, Addr: name}}}
 	}
-	p, err := newProcess("dev", cfg, net, map[string]control.Members{tierLogic: one(tierLogic), tierDas: one(tierDas)}, stderr)
+	p, err := newProcess(ctx, "dev", config, net, map[string]control.Members{tierLogic: one(tierLogic), tierDas: one(tierDas)}, stderr)
 	if err != nil {
 		return err
 	}

@@ -106,7 +106,7 @@ func (c *Config) cluster() bool { return len(c.hosts()) > 0 }
 // lists are the addresses of the tiers.
 func (c *Config) lists() map[string][]string {
 	return map[string][]string{
-		tierLogic: c.Cluster.Logic, tierDas: c.Cluster.Das, tierExtLogic: c.Cluster.ExtLogic, tierJtransit: c.Cluster.Jtransit,
+		tierLogic: withoutDuties(c.Cluster.Logic), tierDas: c.Cluster.Das, tierExtLogic: c.Cluster.ExtLogic, tierJtransit: c.Cluster.Jtransit,
 	}
 }
 

@@ -37,3 +37,12 @@ func (c *Config) takeDuties(tierName string) (serves []string, err error) {
 	}
 	return serves, nil
 }
+
+// withoutDuties are the addresses of a list of logics.
+func withoutDuties(entries []string) []string {
+	addrs := slices.Clone(entries)
+	for i, entry := range addrs {
+		addrs[i], _, _ = strings.Cut(entry, "=")
+	}
+	return addrs
+}

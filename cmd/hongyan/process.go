@@ -7,7 +7,9 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
+	"log/slog"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +21,7 @@ import (
 	"hongyan/idl/tier"
 	"hongyan/imui"
 	"hongyan/internal/control"
+	"hongyan/internal/control/settings"
 	"hongyan/internal/gate"
 	"hongyan/internal/mq"
 	"hongyan/internal/netloop"
@@ -42,27 +45,35 @@ const (
 // processes over Kitex.
 type process struct {
 	supervisor
-	name    string
-	cfg     *Config
-	metrics *prometheus.Registry
-	boot    string
-	fabric  fabric
-	center  centre
-	logics  *route.Pool[tier.Logic]
-	dases   *route.Pool[tier.Das]
-	gateway bool // clients connect here: it needs a logic
-	keys    *token.Keys
-	json    *wire.JSON
-	online  mq.Queue // brings online notices; nil = there are none
+	name     string
+	cfg      *Config
+	metrics  *prometheus.Registry
+	boot     string
+	fabric   fabric
+	center   centre
+	settings *settings.Settings[Config]
+	logics   *route.Pool[tier.Logic]
+	dases    *route.Pool[tier.Das]
+	gateway  bool // clients connect here: it needs a logic
+	keys     *token.Keys
+	json     *wire.JSON
+	online   mq.Queue // brings online notices; nil = there are none
 }
 
-// newProcess makes an empty process. members lists the tiers it can reach; name is its log's.
-func newProcess(name string, cfg *Config, f fabric, members map[string]control.Members, stderr io.Writer) (*process, error) {
+// newProcess makes an empty process of a tier, or dev. members lists the tiers it can reach.
+func newProcess(ctx context.Context, tierName string, load loader, f fabric, members map[string]control.Members, stderr io.Writer) (*process, error) {
+	cfg, err := load(nil)
+	if err != nil {
+		return nil, err
+	}
+	name := cfg.Cluster.name(tierName)
 	out, err := telemetry.Open(cfg.Log, name, stderr)
 	if err != nil {
 		return nil, err
 	}
-	log := telemetry.NewLogger(cfg.Log, out)
+	level := new(slog.LevelVar)
+	level.Set(cfg.Log.SlogLevel())
+	log := telemetry.NewLoggerAt(cfg.Log, level, out)
 	p := &process{
 		supervisor: supervisor{log: log},
 		name:       name,
@@ -80,17 +91,36 @@ func newProcess(name string, cfg *Config, f fabric, members map[string]control.M
 		return nil, err
 	}
 	p.onClose(p.center.Close)
+	if err := p.openSettings(ctx, tierName, load, level); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
 	p.add(stageInfra, "trimmer", newTrimmer().run)
 	p.logics = newPool(p, p.center, tierLogic, f.Logic)
 	p.dases = newPool(p, p.center, tierDas, f.Das)
-	if cfg.Log.Admin != "" {
-		admin, err := telemetry.ListenAdmin(cfg.Log.Admin, p.metrics, p.notReady)
+	if p.cfg.Log.Admin != "" {
+		admin, err := telemetry.ListenAdmin(p.cfg.Log.Admin, p.metrics, p.notReady)
 		if err != nil {
 			return nil, err
 		}
 		p.add(stageInfra, "admin listener", admin.Run)
 	}
 	return p, nil
+}
+
+// openSettings lays what the control centre says over the configuration, and follows it: what
+// is live changes at once.
+func (p *process) openSettings(ctx context.Context, tierName string, load loader, level *slog.LevelVar) error {
+	s, err := settings.Open(ctx, p.center, settings.Options[Config]{
+		Load: load, Tier: tierName, Addr: p.name, Reports: p.center, Log: p.log, Metrics: p.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	p.settings, p.cfg = s, s.Start()
+	set := func(c *Config) error { level.Set(c.Log.SlogLevel()); return nil }
+	s.OnChange(set)
+	p.add(stageInfra, "live settings", s.Run)
+	return set(p.cfg)
 }
 
 func newPool[T any](p *process, center control.Center, tierName string, dial func(string) (T, error)) *route.Pool[T] {
@@ -209,6 +239,7 @@ func (p *process) addEntry(self control.Instance) (*entry.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.settings.OnChange(func(c *Config) error { s.Limit(&c.Entry); return nil })
 	p.add(stageGateway, "entry", s.Run)
 	return s, nil
 }
@@ -230,6 +261,7 @@ func (p *process) addHTTPEntry(self control.Instance) (*httpentry.Server, error)
 	if err != nil {
 		return nil, err
 	}
+	p.settings.OnChange(func(c *Config) error { s.Limit(&c.HTTPEntry); return nil })
 	p.add(stageGateway, "httpentry", s.Run)
 	return s, nil
 }

@@ -63,11 +63,7 @@ func newTargetCmd(t target) *cobra.Command {
 			for name, list := range addrs {
 				load.set(cmd, name, "cluster."+name, *list)
 			}
-			cfg, err := load.load(defaultConfig())
-			if err != nil {
-				return err
-			}
-			return runTarget(cmd.Context(), t, cfg, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return runTarget(cmd.Context(), t, &load, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	load.register(cmd)
@@ -90,8 +86,16 @@ func newTargetCmd(t target) *cobra.Command {
 	return cmd
 }
 
-func runTarget(ctx context.Context, t target, cfg *Config, stdout, stderr io.Writer) error {
-	serves, err := cfg.takeDuties(t.name)
+func runTarget(ctx context.Context, t target, flags *loadFlags, stdout, stderr io.Writer) error {
+	var serves []string
+	load := func(overlay []byte) (*Config, error) {
+		cfg, err := flags.loadOver(defaultConfig(), t.name, overlay)
+		if err == nil {
+			serves, err = cfg.takeDuties(t.name)
+		}
+		return cfg, err
+	}
+	cfg, err := load(nil)
 	if err != nil {
 		return err
 	}
@@ -102,7 +106,7 @@ func runTarget(ctx context.Context, t target, cfg *Config, stdout, stderr io.Wri
 	for slot := range members[tierLogic].Instances {
 		members[tierLogic].Instances[slot].Serves = serves[slot]
 	}
-	p, err := newProcess(cfg.Cluster.name(t.name), cfg, kitex{}, members, stderr)
+	p, err := newProcess(ctx, t.name, load, kitex{}, members, stderr)
 	if err != nil {
 		return err
 	}
