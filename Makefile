@@ -7,7 +7,7 @@ FROM  ?= 1
 # The race detector needs a C compiler; without one the tests run without it and say so.
 RACE  := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
 
-.PHONY: help build run test test-cluster unit e2e sim check lint gen gen-check fuzz bench cover clean servers servers-stop servers-status
+.PHONY: help build run test test-cluster unit e2e sim check lint gen gen-check fuzz bench bench-cluster cover clean servers servers-stop servers-status
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ fuzz: ## every fuzz target for FUZZTIME=10s
 
 bench: build ## the figures of docs/performance.md on this machine
 	./tests/bench.sh
+
+bench-cluster: build ## the figures of the cluster on real servers
+	./tests/bench-cluster.sh
 
 cover: ## coverage of the unit tests
 	$(GO) test -coverprofile=$(BIN)/cover.out ./... && $(GO) tool cover -func=$(BIN)/cover.out | tail -1

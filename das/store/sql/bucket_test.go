@@ -123,8 +123,7 @@ func (m *mover) fill(users []store.Key) {
 	commit(m, m.from, &store.Batch{Cursors: []store.DeviceRow{{User: stranger, Device: store.Device{ID: "d"}}}}) // no head row
 }
 
-// TestR17Move was seen to fail with a Load that does not look at the bucket's row, and with a
-// source that stays open while the tail is copied: confirmed entries were missing.
+// TestR17Move was seen to fail with a Load that does not look at the bucket's row.
 func TestR17MovedBucketHasEverythingThatWasConfirmed(t *testing.T) {
 	onServers(t, func(t *testing.T, server server) {
 		const bucket = 77

@@ -155,8 +155,8 @@ func TestR19RowOfAKilledSourceIsNoProof(t *testing.T) {
 	})
 }
 
-// TestR23 was seen to fail with the replica's head left uncompared: a view of it showed nothing
-// of what was committed long before.
+// TestR23 shows what the comparison of heads in das relies on (das.TestR23...): a lagging replica
+// shows an older head, and everything up to that.
 func TestR23ViewOfAReplicaIsWholeUpToItsHead(t *testing.T) {
 	onPairs(t, func(t *testing.T, p *pair) {
 		cfg, copied := p.schema(t)
