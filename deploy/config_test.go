@@ -33,7 +33,7 @@ func TestSampleConfigurationsCanBeUsed(t *testing.T) {
 	if err != nil || len(files) != len(tiers()) {
 		t.Fatalf("samples are %v (%v), there are %d tiers", files, err, len(tiers()))
 	}
-	for _, file := range append(files, "compose/hongyan.yaml") {
+	for _, file := range append(files, "compose/hongyan.yaml", "local/hongyan.yaml") {
 		cmd := exec.Command(binary, "config", "check", "--config", file)
 		cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 		if out, err := cmd.CombinedOutput(); err != nil {

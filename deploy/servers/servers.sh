@@ -7,6 +7,7 @@
 #   servers.sh reset [SERVER...]    removes the data of servers that are down
 #   servers.sh start|kill INSTANCE  one process, for tests that break things: kill is SIGKILL
 #   servers.sh pid INSTANCE
+#   servers.sh sql INSTANCE SQL     as root, on a MySQL or MariaDB
 #
 # SERVER: mysql tidb rocketmq redis etcd (the whole set), mariadb. Each has a file in lib/, its
 # settings in conf/, its versions and ports in set.env.
@@ -160,8 +161,8 @@ main() {
 		names=$(running "$@")
 		names=${names:-${SET[*]}}
 		;;
-	start | kill | pid)
-		instance_command "$command" "${1:-}"
+	start | kill | pid | sql)
+		instance_command "$command" "${1:-}" "${2:-}"
 		return
 		;;
 	--step) # see fetch in lib/fetch.sh
@@ -177,7 +178,7 @@ main() {
 	$command $names
 }
 
-# instance_command COMMAND INSTANCE: for tests.
+# instance_command COMMAND INSTANCE [SQL]: for tests.
 instance_command() {
 	local server=${2%%-*}
 	chosen "$server" >/dev/null
@@ -191,6 +192,10 @@ instance_command() {
 		;;
 	kill) end "$2" KILL ;;
 	pid) pid_of "$2" ;;
+	sql)
+		[ "$server" = mysql ] || [ "$server" = mariadb ] || fail "$server speaks no SQL here"
+		ask "$2" "$3"
+		;;
 	esac
 }
 
