@@ -23,12 +23,12 @@ deploy/servers/servers.sh up $servers
 set -a
 . "$state/servers.env"
 set +a
-export HONGYAN_TEST_REQUIRE_SERVERS=1
+export HONGYAN_TEST_REQUIRE_SERVERS=1 HONGYAN_TEST_CHAOS=1
 export HONGYAN_TEST_CLUSTER="${HONGYAN_TEST_CLUSTER:-mysql,tidb}"
 
 if [ -z "${RUN:-}" ]; then
-	HONGYAN_TEST_CHAOS=1 go test -count=1 -p 1 -timeout 20m ./das/store/sql/... ./das/... ./internal/mq/... ./internal/presence/... \
-		./internal/control/... ./internal/doctor/... ./deploy/...
+	go test -count=1 -p 1 -timeout 20m ./das/store/sql/... ./das/... ./internal/mq/... ./internal/presence/... \
+		./internal/control/... ./internal/doctor/... ./deploy/... ./tests/servers/...
 fi
 go test -C deploy/helm/check -count=1 ./...
-go test -count=1 -timeout 40m -run "${RUN:-/(mysql|tidb)|Cluster}" ./tests/e2e/... ./tests/chaos/...
+go test -count=1 -timeout 40m -run "${RUN:-/(mysql|tidb)|Cluster}" ./tests/e2e/... ./tests/chaos/... ./tests/docs/...
