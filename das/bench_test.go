@@ -38,9 +38,13 @@ func (nullView) User(store.Key) (store.UserHead, error) { return store.UserHead{
 func (nullView) Member(store.Key, string) (store.Member, error) {
 	return store.Member{}, store.ErrNotFound
 }
-func (nullView) DeliverRows(store.RowKey, int64, int) ([]store.DeliverRow, error) { return nil, nil }
-func (nullView) FanOutRows(store.RowKey, int64, int) ([]store.FanOutRow, error)   { return nil, nil }
-func (nullView) Close()                                                           {}
+func (nullView) DeliverRows(store.RowKey, store.Created, int) ([]store.DeliverRow, error) {
+	return nil, nil
+}
+func (nullView) FanOutRows(store.RowKey, store.Created, int) ([]store.FanOutRow, error) {
+	return nil, nil
+}
+func (nullView) Close() {}
 
 // countingLogic counts what is settled, and lets the sender go on.
 type countingLogic struct {

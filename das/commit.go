@@ -3,7 +3,6 @@ package das
 import (
 	"fmt"
 	"log/slog"
-	"math"
 	"slices"
 
 	"hongyan/das/store"
@@ -182,7 +181,7 @@ func lastRow(v store.View, kind tier.Outbox, after store.RowKey) (store.RowKey, 
 	const page = 256
 	var keys []store.RowKey
 	if kind == tier.Outbox_FANOUT {
-		rows, err := v.FanOutRows(after, math.MaxInt64, page)
+		rows, err := v.FanOutRows(after, store.Anytime(), page)
 		if err != nil {
 			return after, err
 		}
@@ -190,7 +189,7 @@ func lastRow(v store.View, kind tier.Outbox, after store.RowKey) (store.RowKey, 
 			keys = append(keys, rows[i].RowKey)
 		}
 	} else {
-		rows, err := v.DeliverRows(after, math.MaxInt64, page)
+		rows, err := v.DeliverRows(after, store.Anytime(), page)
 		if err != nil {
 			return after, err
 		}

@@ -69,6 +69,6 @@ func (d *Das) overdueIn(ctx context.Context, part store.Store) (int, error) {
 		return 0, err
 	}
 	defer v.Close()
-	rows, err := v.FanOutRows(store.RowKey{}, now-d.cfg.Lag.Age.Milliseconds(), d.cfg.Lag.Rows)
+	rows, err := v.FanOutRows(store.RowKey{}, store.OverdueAt(now, d.cfg.Lag.Age.Milliseconds()), d.cfg.Lag.Rows)
 	return len(rows), err
 }

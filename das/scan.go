@@ -21,7 +21,7 @@ const (
 )
 
 // Scan implements tier.Das: outbox rows of any owner that are older than an age by the
-// store's clock, in the order of their keys, one database after the other. Next, if not empty,
+// store's clock, or dated well ahead of it, in the order of their keys, one database after the other. Next, if not empty,
 // is the after of the next page. Orders come without messages: they are read from the log.
 func (d *Das) Scan(ctx context.Context, req *tier.ScanRequest) (*tier.ScanReply, error) {
 	if req.MinAgeMs < 0 {
@@ -65,7 +65,7 @@ func (d *Das) scanPart(ctx context.Context, db int, req *tier.ScanRequest, after
 		if err != nil {
 			return nil, err
 		}
-		s := scan{das: d, ctx: ctx, now: now, before: now - req.MinAgeMs, db: db, after: after, limit: limit}
+		s := scan{das: d, ctx: ctx, now: now, created: store.OverdueAt(now, req.MinAgeMs), db: db, after: after, limit: limit}
 		defer s.close()
 		return once(ctx, part, func(v store.View) (*tier.ScanReply, error) {
 			if req.Kind == tier.Outbox_FANOUT {
@@ -77,13 +77,14 @@ func (d *Das) scanPart(ctx context.Context, db int, req *tier.ScanRequest, after
 }
 
 type scan struct {
-	das         *Das
-	ctx         context.Context
-	now, before int64
-	db          int
-	after       store.RowKey
-	limit       int
-	buckets     store.View // of all databases, for epochs; nil = not opened
+	das     *Das
+	ctx     context.Context
+	now     int64 // by the store's clock
+	created store.Created
+	db      int
+	after   store.RowKey
+	limit   int
+	buckets store.View // of all databases, for epochs; nil = not opened
 }
 
 // epoch of a user's bucket, which may have moved away from where the row is.
@@ -109,7 +110,7 @@ func (s *scan) close() {
 }
 
 func (s *scan) fanOut(v store.View) (*tier.ScanReply, error) {
-	rows, err := v.FanOutRows(s.after, s.before, s.limit)
+	rows, err := v.FanOutRows(s.after, s.created, s.limit)
 	if err != nil {
 		return nil, fmt.Errorf("scan fan-out rows: %w", err)
 	}
@@ -132,7 +133,7 @@ func (s *scan) fanOut(v store.View) (*tier.ScanReply, error) {
 }
 
 func (s *scan) deliver(v store.View) (*tier.ScanReply, error) {
-	rows, err := v.DeliverRows(s.after, s.before, s.limit)
+	rows, err := v.DeliverRows(s.after, s.created, s.limit)
 	if err != nil {
 		return nil, fmt.Errorf("scan delivery rows: %w", err)
 	}

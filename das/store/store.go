@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"hongyan/idl/im"
 )
@@ -89,10 +90,10 @@ type View interface {
 	Devices(user Key) ([]Device, error)
 	Sessions(user Key) ([]Session, error)
 
-	// FanOutRows and DeliverRows return at most limit rows with key > after and
-	// CreatedMS <= before, in key order.
-	FanOutRows(after RowKey, before int64, limit int) ([]FanOutRow, error)
-	DeliverRows(after RowKey, before int64, limit int) ([]DeliverRow, error)
+	// FanOutRows and DeliverRows return at most limit rows with key > after whose CreatedMS
+	// is meant, in key order.
+	FanOutRows(after RowKey, created Created, limit int) ([]FanOutRow, error)
+	DeliverRows(after RowKey, created Created, limit int) ([]DeliverRow, error)
 
 	// Pushes returns at most limit recorded offline pushes of a user, newest first.
 	Pushes(user Key, limit int) ([]Push, error)
@@ -290,6 +291,25 @@ type RowKey struct {
 	Owner string // boot id of a Logic
 	N     uint64
 }
+
+// Created says which outbox rows are meant by when they were created: up to Before, and
+// after Beyond; Beyond 0 = none of those. Rows dated by a clock that was ahead lie beyond: to
+// wait until the clock has caught up would be to wait as long as it was ahead.
+type Created struct{ Before, Beyond int64 }
+
+// ClockSlack is how far ahead of the store's clock a row may be dated, in milliseconds,
+// before it counts as overdue.
+const ClockSlack = 60_000
+
+// Anytime means rows of all times.
+func Anytime() Created { return Created{Before: math.MaxInt64} }
+
+// OverdueAt means rows that are older than an age, by the store's clock, or too far ahead of
+// it to tell. All in milliseconds.
+func OverdueAt(now, age int64) Created { return Created{Before: now - age, Beyond: now + ClockSlack} }
+
+// Has tells whether a row created at ms is meant.
+func (c Created) Has(ms int64) bool { return ms <= c.Before || c.Beyond > 0 && ms > c.Beyond }
 
 // RowRange covers N in [From, To] of one owner (R07: only rows that the owner inserted and
 // finished, or the single row another drove).

@@ -220,14 +220,14 @@ func (w *world) rows() []string {
 	}
 	defer v.Close()
 	var list []string
-	fans, err := v.FanOutRows(store.RowKey{}, 1<<62, 0)
+	fans, err := v.FanOutRows(store.RowKey{}, store.Anytime(), 0)
 	if err != nil {
 		return []string{err.Error()}
 	}
 	for _, r := range fans {
 		list = append(list, fmt.Sprintf("fan-out row %s/%d of %d: %+v", r.Owner, r.N, r.CreatedMS, r.Entries))
 	}
-	delivers, err := v.DeliverRows(store.RowKey{}, 1<<62, 0)
+	delivers, err := v.DeliverRows(store.RowKey{}, store.Anytime(), 0)
 	if err != nil {
 		return []string{err.Error()}
 	}

@@ -158,15 +158,15 @@ func (v *view) Sessions(user store.Key) ([]store.Session, error) {
 	return u.sessionList(), err
 }
 
-func (v *view) FanOutRows(after store.RowKey, before int64, limit int) ([]store.FanOutRow, error) {
+func (v *view) FanOutRows(after store.RowKey, created store.Created, limit int) ([]store.FanOutRow, error) {
 	return scan(v, v.s.fanOut, after, limit, func(r *store.FanOutRow) (store.RowKey, bool) {
-		return r.RowKey, r.CreatedMS <= before
+		return r.RowKey, created.Has(r.CreatedMS)
 	}, store.FanOutRow.Clone)
 }
 
-func (v *view) DeliverRows(after store.RowKey, before int64, limit int) ([]store.DeliverRow, error) {
+func (v *view) DeliverRows(after store.RowKey, created store.Created, limit int) ([]store.DeliverRow, error) {
 	return scan(v, v.s.deliver, after, limit, func(r *store.DeliverRow) (store.RowKey, bool) {
-		return r.RowKey, r.CreatedMS <= before
+		return r.RowKey, created.Has(r.CreatedMS)
 	}, store.DeliverRow.Clone)
 }
 

@@ -65,7 +65,7 @@ func head(t testing.TB, s store.Store) uint64 {
 	defer v.Close()
 	conv, err1 := v.Conv(chat)
 	user, err2 := v.User(alice)
-	rows, err3 := v.DeliverRows(store.RowKey{}, 1<<60, 0)
+	rows, err3 := v.DeliverRows(store.RowKey{}, store.Anytime(), 0)
 	list, err4 := v.Range(chat, 0, 1<<60, 0)
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		t.Fatal(err)
@@ -439,7 +439,7 @@ func TestLazyBatchRidesWithTheNext(t *testing.T) {
 		defer v.Close()
 		devices, _ := v.Devices(alice)
 		user, _ := v.User(alice)
-		deliver, _ := v.DeliverRows(store.RowKey{}, 1<<60, 0)
+		deliver, _ := v.DeliverRows(store.RowKey{}, store.Anytime(), 0)
 		for _, d := range devices {
 			cursor = d.Cursor
 		}

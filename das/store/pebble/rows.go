@@ -241,7 +241,7 @@ func (r *rowReader) sessions(user store.Key) (list []store.Session, err error) {
 }
 
 // outbox calls each for the rows behind after that were created up to before, in key order.
-func (r *rowReader) outbox(table byte, after store.RowKey, before int64, each func(k store.RowKey, val []byte) error) error {
+func (r *rowReader) outbox(table byte, after store.RowKey, created store.Created, each func(k store.RowKey, val []byte) error) error {
 	r.lo = append(appendRowKey(r.lo[:0], table, after), 0)
 	if after == (store.RowKey{}) {
 		r.lo = append(r.lo[:0], table)
@@ -252,7 +252,7 @@ func (r *rowReader) outbox(table byte, after store.RowKey, before int64, each fu
 		if at < 1 || key[at] != 0 {
 			return errCorrupt
 		}
-		if created, err := rowCreated(val); err != nil || created > before {
+		if ms, err := rowCreated(val); err != nil || !created.Has(ms) {
 			return err
 		}
 		return each(store.RowKey{Owner: string(key[1:at]), N: binary.BigEndian.Uint64(key[at+1:])}, val)

@@ -225,18 +225,18 @@ func (v *view) Sessions(user store.Key) ([]store.Session, error) {
 	})
 }
 
-func (v *view) FanOutRows(after store.RowKey, before int64, limit int) ([]store.FanOutRow, error) {
-	return outbox(v, tableFanOut, after, before, limit, decodeFanOut)
+func (v *view) FanOutRows(after store.RowKey, created store.Created, limit int) ([]store.FanOutRow, error) {
+	return outbox(v, tableFanOut, after, created, limit, decodeFanOut)
 }
 
-func (v *view) DeliverRows(after store.RowKey, before int64, limit int) ([]store.DeliverRow, error) {
-	return outbox(v, tableDeliver, after, before, limit, decodeDeliver)
+func (v *view) DeliverRows(after store.RowKey, created store.Created, limit int) ([]store.DeliverRow, error) {
+	return outbox(v, tableDeliver, after, created, limit, decodeDeliver)
 }
 
-func outbox[R any](v *view, table byte, after store.RowKey, before int64, limit int,
+func outbox[R any](v *view, table byte, after store.RowKey, created store.Created, limit int,
 	decode func([]byte, store.RowKey) (R, error)) ([]R, error) {
 	return look(v, func(r *rowReader) (list []R, err error) {
-		err = r.outbox(table, after, before, func(k store.RowKey, val []byte) error {
+		err = r.outbox(table, after, created, func(k store.RowKey, val []byte) error {
 			row, err := decode(val, k)
 			if list = append(list, row); err == nil && len(list) == limit {
 				return errStop

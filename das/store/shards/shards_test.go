@@ -123,7 +123,7 @@ type eager struct{ store.Store }
 func (s eager) View(ctx context.Context) (store.View, error) {
 	v, err := s.Store.View(ctx)
 	if err == nil {
-		_, err = v.FanOutRows(store.RowKey{}, 0, 1)
+		_, err = v.FanOutRows(store.RowKey{}, store.Created{}, 1)
 	}
 	return v, err
 }
@@ -171,7 +171,7 @@ func TestCommitNeverSpansDatabases(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer v.Close()
-	rows, err := v.FanOutRows(store.RowKey{}, 1, 0)
+	rows, err := v.FanOutRows(store.RowKey{}, store.Created{Before: 1}, 0)
 	if err != nil || len(rows) != 2 || rows[0].N != 1 {
 		t.Fatalf("rows of both databases in key order: %v, %v", rows, err)
 	}
@@ -195,7 +195,7 @@ func outbox(t *testing.T, s store.Store) []store.FanOutRow {
 		t.Fatal(err)
 	}
 	defer v.Close()
-	rows, err := v.FanOutRows(store.RowKey{}, 1, 0)
+	rows, err := v.FanOutRows(store.RowKey{}, store.Created{Before: 1}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -210,15 +210,15 @@ func (v *view) Pushes(user store.Key, limit int) ([]store.Push, error) {
 	return ask(v, user.Bucket(), func(p store.View) ([]store.Push, error) { return p.Pushes(user, limit) })
 }
 
-func (v *view) FanOutRows(after store.RowKey, before int64, limit int) ([]store.FanOutRow, error) {
+func (v *view) FanOutRows(after store.RowKey, created store.Created, limit int) ([]store.FanOutRow, error) {
 	return merged(v, limit, func(r *store.FanOutRow) store.RowKey { return r.RowKey }, func(p store.View) ([]store.FanOutRow, error) {
-		return p.FanOutRows(after, before, limit)
+		return p.FanOutRows(after, created, limit)
 	})
 }
 
-func (v *view) DeliverRows(after store.RowKey, before int64, limit int) ([]store.DeliverRow, error) {
+func (v *view) DeliverRows(after store.RowKey, created store.Created, limit int) ([]store.DeliverRow, error) {
 	return merged(v, limit, func(r *store.DeliverRow) store.RowKey { return r.RowKey }, func(p store.View) ([]store.DeliverRow, error) {
-		return p.DeliverRows(after, before, limit)
+		return p.DeliverRows(after, created, limit)
 	})
 }
 

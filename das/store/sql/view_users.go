@@ -63,8 +63,8 @@ func (v *view) Pushes(user store.Key, limit int) ([]store.Push, error) {
 	})
 }
 
-func (v *view) FanOutRows(after store.RowKey, before int64, limit int) ([]store.FanOutRow, error) {
-	return read(v, outboxQuery("outbox_fanout", after, before, limit), func(rows *sql.Rows) (r store.FanOutRow, err error) {
+func (v *view) FanOutRows(after store.RowKey, created store.Created, limit int) ([]store.FanOutRow, error) {
+	return read(v, outboxQuery("outbox_fanout", after, created, limit), func(rows *sql.Rows) (r store.FanOutRow, err error) {
 		var entries sql.RawBytes
 		if err := rows.Scan(&r.Owner, &r.N, &r.CreatedMS, &entries); err != nil {
 			return r, err
@@ -74,8 +74,8 @@ func (v *view) FanOutRows(after store.RowKey, before int64, limit int) ([]store.
 	})
 }
 
-func (v *view) DeliverRows(after store.RowKey, before int64, limit int) ([]store.DeliverRow, error) {
-	return read(v, outboxQuery("outbox_deliver", after, before, limit), func(rows *sql.Rows) (r store.DeliverRow, err error) {
+func (v *view) DeliverRows(after store.RowKey, created store.Created, limit int) ([]store.DeliverRow, error) {
+	return read(v, outboxQuery("outbox_deliver", after, created, limit), func(rows *sql.Rows) (r store.DeliverRow, err error) {
 		var entries sql.RawBytes
 		if err := rows.Scan(&r.Owner, &r.N, &r.CreatedMS, &entries); err != nil {
 			return r, err
@@ -85,15 +85,20 @@ func (v *view) DeliverRows(after store.RowKey, before int64, limit int) ([]store
 	})
 }
 
-func outboxQuery(table string, after store.RowKey, before int64, limit int) (q text) {
+func outboxQuery(table string, after store.RowKey, created store.Created, limit int) (q text) {
 	q.raw("SELECT owner,n,created_ms,entries FROM " + table + " WHERE owner>=")
 	q.str(after.Owner)
 	q.raw(" AND (owner>")
 	q.str(after.Owner)
 	q.raw(" OR n>")
 	q.uint(after.N)
-	q.raw(") AND created_ms<=")
-	q.int(before)
+	q.raw(") AND (created_ms<=")
+	q.int(created.Before)
+	if created.Beyond > 0 {
+		q.raw(" OR created_ms>")
+		q.int(created.Beyond)
+	}
+	q.raw(")")
 	q.raw(" ORDER BY owner,n")
 	q.limit(limit)
 	return q

@@ -36,8 +36,8 @@ func testEmpty(f *fixture) {
 		"members":  func() (int, error) { l, err := v.Members(key("alice"), 0, 9); return len(l), err },
 		"devices":  func() (int, error) { l, err := v.Devices(key("alice")); return len(l), err },
 		"sessions": func() (int, error) { l, err := v.Sessions(key("alice")); return len(l), err },
-		"fan-out":  func() (int, error) { l, err := v.FanOutRows(store.RowKey{}, 1<<60, 9); return len(l), err },
-		"deliver":  func() (int, error) { l, err := v.DeliverRows(store.RowKey{}, 1<<60, 9); return len(l), err },
+		"fan-out":  func() (int, error) { l, err := v.FanOutRows(store.RowKey{}, store.Anytime(), 9); return len(l), err },
+		"deliver":  func() (int, error) { l, err := v.DeliverRows(store.RowKey{}, store.Anytime(), 9); return len(l), err },
 		"pushes":   func() (int, error) { l, err := v.Pushes(key("alice"), 9); return len(l), err },
 	} {
 		if n, err := n(); n != 0 || err != nil {
@@ -95,7 +95,7 @@ func testAllOrNothing(f *fixture) {
 	if head, _ := v.User(key("alice")); head.Version != 0 || len(devices) != 0 || err != nil {
 		f.Errorf("a refused batch left head %v, devices %v", head, devices)
 	}
-	deliver, err := v.DeliverRows(store.RowKey{}, 1<<60, 0)
+	deliver, err := v.DeliverRows(store.RowKey{}, store.Anytime(), 0)
 	if len(deliver) != 0 || err != nil {
 		f.Errorf("a refused batch left rows %v", deliver)
 	}
@@ -122,7 +122,9 @@ func testNoAliasing(f *fixture) {
 	equal(f, "own", head.Own["alice"], 1)
 	head.Own["alice"] = 77
 	equal(f, "own", read(f, func(v store.View) (store.ConvHead, error) { return v.Conv(chat) }).Own["alice"], 1)
-	row := read(f, func(v store.View) ([]store.DeliverRow, error) { return v.DeliverRows(store.RowKey{}, 9, 9) })
+	row := read(f, func(v store.View) ([]store.DeliverRow, error) {
+		return v.DeliverRows(store.RowKey{}, store.Created{Before: 9}, 9)
+	})
 	equal(f, "row", row[0].Entries[0].Version, 1)
 }
 
@@ -357,7 +359,7 @@ func testSnapshot(f *fixture) {
 	equal(f, "changes in the old view", versions(changes), []uint64{1})
 	_, err := old.ByClientID(chat, "bob", uuid(chat.ID, 2))
 	notFound(f, "key in the old view", 0, err)
-	deliver, _ := old.DeliverRows(store.RowKey{}, 9, 0)
+	deliver, _ := old.DeliverRows(store.RowKey{}, store.Created{Before: 9}, 0)
 	devices, _ := old.Devices(key("alice"))
 	equal(f, "rows in the old view", len(deliver)+len(devices), 0)
 	modified, _ := old.Modified(chat, 0, 0)

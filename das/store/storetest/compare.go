@@ -320,14 +320,15 @@ func (w *world) sample() {
 	pair := w.pair()
 	conv, user, n, limit := pick(w, w.convs), pick(w, w.users), w.rng.Uint64N(60), w.rng.IntN(5)
 	after := store.RowKey{Owner: pick(w, w.owners), N: n}
+	created := store.Created{Before: int64(w.step) - 5, Beyond: int64(w.rng.IntN(2) * (w.step - 2))}
 	for what, call := range map[string]func(v store.View) (any, error){
 		"Range":       func(v store.View) (any, error) { return v.Range(conv, n/2, n, limit) },
 		"Last":        func(v store.View) (any, error) { return v.Last(conv, n, limit) },
 		"Modified":    func(v store.View) (any, error) { return v.Modified(conv, n, limit) },
 		"Changes":     func(v store.View) (any, error) { return v.Changes(user, n, limit) },
 		"Members":     func(v store.View) (any, error) { return v.Members(user, n, limit) },
-		"FanOutRows":  func(v store.View) (any, error) { return v.FanOutRows(after, int64(w.step)-5, limit) },
-		"DeliverRows": func(v store.View) (any, error) { return v.DeliverRows(after, int64(w.step)-5, limit) },
+		"FanOutRows":  func(v store.View) (any, error) { return v.FanOutRows(after, created, limit) },
+		"DeliverRows": func(v store.View) (any, error) { return v.DeliverRows(after, created, limit) },
 		"Member":      func(v store.View) (any, error) { return v.Member(user, conv.ID) },
 		"Message":     func(v store.View) (any, error) { return v.Message(conv, n) },
 		"User":        func(v store.View) (any, error) { return v.User(user) },
@@ -360,8 +361,8 @@ func (w *world) compareAll(pair [2]store.View, without []string) {
 			w.same("Pushes", pair, func(v store.View) (any, error) { return v.Pushes(k, 0) })
 		}
 	}
-	w.same("FanOutRows", pair, func(v store.View) (any, error) { return v.FanOutRows(store.RowKey{}, 1<<60, 0) })
-	w.same("DeliverRows", pair, func(v store.View) (any, error) { return v.DeliverRows(store.RowKey{}, 1<<60, 0) })
+	w.same("FanOutRows", pair, func(v store.View) (any, error) { return v.FanOutRows(store.RowKey{}, store.Anytime(), 0) })
+	w.same("DeliverRows", pair, func(v store.View) (any, error) { return v.DeliverRows(store.RowKey{}, store.Anytime(), 0) })
 	pair[0].Close()
 	pair[1].Close()
 }
