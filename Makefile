@@ -23,7 +23,7 @@ test: unit sim e2e ## every test: unit, the simulated cluster, end to end over r
 unit: ## package tests, with the race detector where a C compiler is at hand
 	@[ -n "$(RACE)" ] || echo "no C compiler: running without the race detector"
 	$(GO) test $(RACE) $$($(GO) list ./... | grep -v /tests/)
-	$(GO) test ./tests/arch/...
+	$(GO) test ./tests/arch/... ./tests/servers/...
 
 sim: ## the simulated cluster: SEEDS=1000 FROM=1; a failing seed prints how to run it again
 	HONGYAN_SIM_SEEDS=$(SEEDS) HONGYAN_SIM_FROM=$(FROM) $(GO) test ./tests/sim/... -timeout 0

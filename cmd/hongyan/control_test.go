@@ -17,6 +17,7 @@ import (
 
 	"hongyan/internal/control"
 	"hongyan/internal/control/etcd"
+	"hongyan/tests/servers"
 )
 
 func TestControlChecksValuesBeforeTheyAreWritten(t *testing.T) {
@@ -49,13 +50,7 @@ func controlRun(t *testing.T, args ...string) (code int, stdout, stderr string) 
 }
 
 func TestControlCommands(t *testing.T) {
-	url := os.Getenv("HONGYAN_TEST_ETCD")
-	if url == "" {
-		if os.Getenv("HONGYAN_TEST_REQUIRE_SERVERS") != "" {
-			t.Fatal("HONGYAN_TEST_ETCD is not set")
-		}
-		t.Skip("HONGYAN_TEST_ETCD is not set: make servers starts an etcd and tells its value")
-	}
+	url := servers.Shared(t, "HONGYAN_TEST_ETCD")
 	cfg := etcd.DefaultConfig()
 	cfg.Endpoints, cfg.Prefix, cfg.Lease = []string{url}, "/hongyan-test-"+rand.Text()[:8]+"/", 2*time.Second
 	t.Setenv("HONGYAN_CONTROL_ENDPOINTS", url)

@@ -1,11 +1,7 @@
 package doctor_test
 
 import (
-	"bufio"
 	"database/sql"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,52 +13,8 @@ import (
 
 	sqlstore "hongyan/das/store/sql"
 	"hongyan/internal/doctor"
+	"hongyan/tests/servers"
 )
-
-// ownSet starts servers of the test's own, whose settings it may spoil, and returns the
-// addresses of servers.env. With SERVERS_STATE set, that set is used, and left running.
-func ownSet(t *testing.T, servers ...string) map[string]string {
-	t.Helper()
-	if os.Getenv("HONGYAN_TEST_CHAOS") != "1" {
-		if os.Getenv("HONGYAN_TEST_REQUIRE_SERVERS") == "1" {
-			t.Fatal("HONGYAN_TEST_CHAOS=1 is not set: this test starts servers of its own")
-		}
-		t.Skip("HONGYAN_TEST_CHAOS=1 lets this test start servers of its own")
-	}
-	script, env := filepath.Join("..", "..", "deploy", "servers", "servers.sh"), os.Environ()
-	state := os.Getenv("SERVERS_STATE")
-	do := func(verb string) {
-		t.Helper()
-		cmd := exec.Command(script, append([]string{verb}, servers...)...)
-		cmd.Env = env
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("servers.sh %s: %v\n%s", verb, err, out)
-		}
-	}
-	if state == "" {
-		state = t.TempDir()
-		env = append(env, "SERVERS_STATE="+state, "SERVERS_OFFSET=6000")
-		t.Cleanup(func() { do("down") })
-	}
-	do("up")
-	return readEnv(t, filepath.Join(state, "servers.env"))
-}
-
-func readEnv(t *testing.T, file string) map[string]string {
-	t.Helper()
-	f, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	env := map[string]string{}
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if k, v, ok := strings.Cut(lines.Text(), "="); ok {
-			env[k] = strings.Trim(v, "'")
-		}
-	}
-	return env
-}
 
 // spoilt is one setting that breaks a promise, and the check that must say so.
 type spoilt struct {
@@ -121,9 +73,10 @@ func mySQLSpoilt() []spoilt {
 
 // TestDoctorNamesWhatIsSpoilt spoils one setting at a time on a pair of MySQL.
 func TestDoctorNamesWhatIsSpoilt(t *testing.T) {
-	env := ownSet(t, "mysql")
+	own := servers.Start(t, "mysql")
 	dsn := map[string]string{
-		"source": "root@tcp(" + env["SERVERS_MYSQL_0_SOURCE"] + ")/hongyan", "replica": "root@tcp(" + env["SERVERS_MYSQL_0_REPLICA"] + ")/hongyan",
+		"source":  "root@tcp(" + own.Env("SERVERS_MYSQL_0_SOURCE") + ")/hongyan",
+		"replica": "root@tcp(" + own.Env("SERVERS_MYSQL_0_REPLICA") + ")/hongyan",
 	}
 	cfg := sqlstore.DefaultConfig()
 	cfg.DSN = dsn["source"]
@@ -202,13 +155,13 @@ func faulty(findings []doctor.Finding, servers ...string) (bad []doctor.Finding)
 }
 
 func TestDoctorNamesASpoiltRedis(t *testing.T) {
-	env := ownSet(t, "redis")
-	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{env["SERVERS_REDIS"]}, DisableCache: true})
+	own := servers.Start(t, "redis")
+	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{own.Env("SERVERS_REDIS")}, DisableCache: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	target := doctor.Target{Redis: doctor.Redis{Addrs: []string{env["SERVERS_REDIS"]}}}
+	target := doctor.Target{Redis: doctor.Redis{Addrs: []string{own.Env("SERVERS_REDIS")}}}
 	set := func(name, value string) {
 		t.Helper()
 		if err := client.Do(t.Context(), client.B().ConfigSet().ParameterValue().ParameterValue(name, value).Build()).Error(); err != nil {
@@ -237,8 +190,8 @@ func TestDoctorNamesASpoiltRedis(t *testing.T) {
 }
 
 func TestDoctorNamesAnOddLease(t *testing.T) {
-	env := ownSet(t, "etcd")
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{env["SERVERS_ETCD"]}, DialTimeout: 3 * time.Second, Logger: zap.NewNop()})
+	own := servers.Start(t, "etcd")
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{own.Env("SERVERS_ETCD")}, DialTimeout: 3 * time.Second, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +204,7 @@ func TestDoctorNamesAnOddLease(t *testing.T) {
 	if _, err := client.Put(t.Context(), "/doctor/das/0", "x", clientv3.WithLease(lease.ID)); err != nil {
 		t.Fatal(err)
 	}
-	target := doctor.Target{Etcd: doctor.Etcd{Endpoints: []string{env["SERVERS_ETCD"]}, Prefix: "/doctor/", Lease: 10 * time.Second}}
+	target := doctor.Target{Etcd: doctor.Etcd{Endpoints: []string{own.Env("SERVERS_ETCD")}, Prefix: "/doctor/", Lease: 10 * time.Second}}
 	if f := find(t, doctor.Run(t.Context(), target), "etcd cluster", "leases"); f.Verdict != doctor.Warning || !strings.Contains(f.Found, "/doctor/das/0: 77 s") {
 		t.Errorf("%+v", f)
 	}

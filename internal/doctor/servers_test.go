@@ -8,21 +8,8 @@ import (
 	"time"
 
 	"hongyan/internal/doctor"
+	"hongyan/tests/servers"
 )
-
-// server is the value of a variable that names a server to test on.
-func server(t *testing.T, variable string) string {
-	t.Helper()
-	v := os.Getenv(variable)
-	switch {
-	case v != "":
-	case os.Getenv("HONGYAN_TEST_REQUIRE_SERVERS") == "1":
-		t.Fatalf("%s is not set: make servers, then source its servers.env", variable)
-	default:
-		t.Skipf("%s is not set: make servers, then source its servers.env", variable)
-	}
-	return v
-}
 
 func run(t *testing.T, target doctor.Target) []doctor.Finding {
 	t.Helper()
@@ -67,7 +54,7 @@ func sound(t *testing.T, findings []doctor.Finding, server string, excused ...st
 // The servers that deploy/servers starts are sound: what a release is tested on must not be
 // what doctor warns of.
 func TestDoctorMySQLIsSound(t *testing.T) {
-	dsn := server(t, "HONGYAN_TEST_MYSQL") + "mysql"
+	dsn := servers.Shared(t, "HONGYAN_TEST_MYSQL") + "mysql"
 	findings := run(t, doctor.Target{
 		Shards: []doctor.Shard{{Name: "a", Members: []string{dsn}, RequireReplica: true}},
 		Schema: 1, Sessions: doctor.Sessions{Connections: 300, ConnLifetime: time.Hour, MaxBody: 256 << 10},
@@ -78,7 +65,7 @@ func TestDoctorMySQLIsSound(t *testing.T) {
 
 func TestDoctorTiDBIsSound(t *testing.T) {
 	findings := run(t, doctor.Target{
-		Shards: []doctor.Shard{{Name: "a", Members: []string{server(t, "HONGYAN_TEST_TIDB") + "mysql"}}},
+		Shards: []doctor.Shard{{Name: "a", Members: []string{servers.Shared(t, "HONGYAN_TEST_TIDB") + "mysql"}}},
 		Schema: 1, Sessions: doctor.Sessions{Connections: 300},
 	})
 	sound(t, findings, "database", "schema")
@@ -88,12 +75,12 @@ func TestDoctorTiDBIsSound(t *testing.T) {
 }
 
 func TestDoctorRedisIsSound(t *testing.T) {
-	sound(t, run(t, doctor.Target{Redis: doctor.Redis{Addrs: []string{server(t, "HONGYAN_TEST_REDIS")}}}), "redis")
+	sound(t, run(t, doctor.Target{Redis: doctor.Redis{Addrs: []string{servers.Shared(t, "HONGYAN_TEST_REDIS")}}}), "redis")
 }
 
 func TestDoctorEtcdIsSound(t *testing.T) {
 	findings := run(t, doctor.Target{Etcd: doctor.Etcd{
-		Endpoints: []string{server(t, "HONGYAN_TEST_ETCD")}, Prefix: "/hongyan-doctor/", Lease: 10 * time.Second,
+		Endpoints: []string{servers.Shared(t, "HONGYAN_TEST_ETCD")}, Prefix: "/hongyan-doctor/", Lease: 10 * time.Second,
 	}})
 	sound(t, findings, "etcd", "auto-compaction")
 	find(t, findings, "etcd", "alarms")
@@ -101,7 +88,7 @@ func TestDoctorEtcdIsSound(t *testing.T) {
 
 func TestDoctorRocketMQIsSound(t *testing.T) {
 	findings := run(t, doctor.Target{RocketMQ: doctor.RocketMQ{
-		NameServers: []string{server(t, "HONGYAN_TEST_ROCKETMQ")}, Topics: []string{"hongyan-doctor-has-none"}, MaxPayload: 1 << 20,
+		NameServers: []string{servers.Shared(t, "HONGYAN_TEST_ROCKETMQ")}, Topics: []string{"hongyan-doctor-has-none"}, MaxPayload: 1 << 20,
 	}})
 	sound(t, findings, "rocketmq", "topics", "clock")
 	if f := find(t, findings, "rocketmq name server", "topics"); f.Verdict != doctor.Violation || !strings.Contains(f.Found, "has-none") {

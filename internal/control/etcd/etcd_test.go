@@ -17,24 +17,13 @@ import (
 
 	"hongyan/internal/control"
 	"hongyan/internal/control/controltest"
+	"hongyan/tests/servers"
 )
 
 // endpoint of the etcd that tests share.
 func endpoint(t *testing.T) string {
 	t.Helper()
-	return needed(t, "HONGYAN_TEST_ETCD")
-}
-
-func needed(t *testing.T, name string) string {
-	t.Helper()
-	value := os.Getenv(name)
-	if value == "" {
-		if os.Getenv("HONGYAN_TEST_REQUIRE_SERVERS") != "" {
-			t.Fatalf("%s is not set", name)
-		}
-		t.Skipf("%s is not set: make servers starts an etcd and tells its value", name)
-	}
-	return value
+	return servers.Shared(t, "HONGYAN_TEST_ETCD")
 }
 
 // testConfig has keys of its own, which are removed at the end.

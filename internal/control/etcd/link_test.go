@@ -77,7 +77,8 @@ func (k *link) set(cut bool) {
 // What happened while the link was cut is compacted away before it is back: the watch cannot
 // go on from where it was. Seen to fail with watch going on after an error of the response.
 func TestCompactedWatchIsListedAnew(t *testing.T) {
-	cfg := testConfig(t, startServer(t).url) // others would feel it
+	_, url := startServer(t) // others would feel it
+	cfg := testConfig(t, url)
 	direct := plain(t, cfg.Endpoints[0])
 	k := newLink(t, cfg.Endpoints[0])
 	cfg.Endpoints = []string{k.url()}
@@ -116,11 +117,11 @@ func TestCompactedWatchIsListedAnew(t *testing.T) {
 }
 
 func TestPasswords(t *testing.T) {
-	s := startServer(t)
+	s, url := startServer(t)
 	cfg := DefaultConfig()
-	cfg.Endpoints, cfg.Prefix, cfg.Lease = []string{s.url}, "/hy/", chaosLease
+	cfg.Endpoints, cfg.Prefix, cfg.Lease = []string{url}, "/hy/", chaosLease
 	cfg.ServicesPrefix = "hy-services"
-	allowOnly(t, s, cfg)
+	allowOnly(t, url, cfg)
 
 	if _, err := Open(t.Context(), cfg, Deps{}); err == nil {
 		t.Error("opened without a password")
@@ -136,7 +137,7 @@ func TestPasswords(t *testing.T) {
 	register(t, c, control.Instance{Tier: "logic", Slot: -1, Addr: "a:1", Boot: "1"})
 	eventually(t, 10*time.Second, "seen", func() bool { return slotsOf(watcher, "logic") == "1: 0=a:1" })
 
-	s.run("kill", "etcd") // tokens that were given are forgotten
+	s.Kill("etcd") // tokens that were given are forgotten
 	time.Sleep(time.Second)
 	if err := c.Close(); err != nil {
 		t.Error(err)
@@ -144,7 +145,7 @@ func TestPasswords(t *testing.T) {
 	again := open(t, cfg) // from the snapshot: a password cannot even be presented
 	register(t, again, control.Instance{Tier: "logic", Slot: -1, Addr: "a:1", Boot: "2"})
 	time.Sleep(time.Second)
-	s.run("start", "etcd")
+	s.Start("etcd")
 	eventually(t, 10*time.Second, "the new life is seen", func() bool {
 		m, _ := watcher.Members(t.Context(), "logic")
 		return len(m.Instances) == 1 && m.Instances[0].Boot == "2"
@@ -160,9 +161,9 @@ func TestPasswords(t *testing.T) {
 }
 
 // allowOnly turns passwords on: hongyan/right may use the prefixes of cfg, nobody else anything.
-func allowOnly(t *testing.T, s *server, cfg Config) {
+func allowOnly(t *testing.T, url string, cfg Config) {
 	t.Helper()
-	client := plain(t, s.url)
+	client := plain(t, url)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	steps := []func() error{

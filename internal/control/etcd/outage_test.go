@@ -5,10 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,59 +15,14 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"hongyan/internal/control"
+	"hongyan/tests/servers"
 )
 
-// server is an etcd of its own, that may be broken.
-type server struct {
-	t   *testing.T
-	env []string
-	url string
-}
-
-func startServer(t *testing.T) *server {
+// startServer starts an etcd of the test's own, that may be broken.
+func startServer(t *testing.T) (s *servers.Set, url string) {
 	t.Helper()
-	if os.Getenv("HONGYAN_TEST_CHAOS") == "" {
-		t.Skip("HONGYAN_TEST_CHAOS is not set: this test starts an etcd and kills it")
-	}
-	offset := os.Getenv("SERVERS_OFFSET")
-	if offset == "" || offset == "0" {
-		offset = "4100"
-	}
-	dir := t.TempDir()
-	s := &server{t: t, env: append(os.Environ(), "SERVERS_STATE="+dir, "SERVERS_OFFSET="+offset)}
-	t.Cleanup(func() { s.run("down", "etcd") })
-	s.run("up", "etcd")
-	env, err := os.ReadFile(filepath.Join(dir, "servers.env"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(env), "SERVERS_ETCD=")
-	s.url, _, _ = strings.Cut(rest, "\n")
-	return s
-}
-
-func (s *server) run(args ...string) string {
-	s.t.Helper()
-	cmd := exec.Command("../../../deploy/servers/servers.sh", args...)
-	cmd.Env = s.env
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		s.t.Fatalf("servers.sh %v: %v\n%s%s", args, err, out, stderr.Bytes())
-	}
-	return strings.TrimSpace(string(out))
-}
-
-func (s *server) signal(sig syscall.Signal) {
-	s.t.Helper()
-	pid, err := strconv.Atoi(s.run("pid", "etcd"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if err := syscall.Kill(pid, sig); err != nil {
-		s.t.Fatal(err)
-	}
+	s = servers.Start(t, "etcd")
+	return s, s.Env("SERVERS_ETCD")
 }
 
 // history collects what a watcher was shown of a tier.
@@ -138,15 +90,15 @@ type cluster struct {
 	mark    int
 }
 
-func startCluster(t *testing.T, s *server) (*cluster, Config) {
-	cfg := testConfig(t, s.url)
+func startCluster(t *testing.T, url string) (*cluster, Config) {
+	cfg := testConfig(t, url)
 	cfg.Lease = chaosLease
 	with := func(name string) Config {
 		own := cfg
 		own.Snapshot = filepath.Join(t.TempDir(), name+".json")
 		return own
 	}
-	k := &cluster{cfgC: with("c"), client: plain(t, s.url)}
+	k := &cluster{cfgC: with("c"), client: plain(t, url)}
 	k.a, k.b, k.c = open(t, with("a")), open(t, with("b")), open(t, k.cfgC)
 	register(t, k.a, control.Instance{Tier: "logic", Slot: -1, Addr: "a:1", Boot: "1"})
 	register(t, k.b, control.Instance{Tier: "logic", Slot: -1, Addr: "b:1", Boot: "1"})
@@ -188,9 +140,9 @@ func endpoints(t *testing.T, c *Center) string {
 
 // P7, JM-05. Seen to fail with keep giving up after an error: nobody comes back.
 func TestP7EtcdIsAwayForLongerThanTheLease(t *testing.T) {
-	s := startServer(t)
-	k, cfg := startCluster(t, s)
-	s.run("kill", "etcd")
+	s, url := startServer(t)
+	k, cfg := startCluster(t, url)
+	s.Kill("etcd")
 	k.c.crash() // restarted below from its snapshot; the crash itself nobody can notice
 	down := time.Now()
 
@@ -222,7 +174,7 @@ func TestP7EtcdIsAwayForLongerThanTheLease(t *testing.T) {
 		t.Error("a put without etcd succeeded")
 	}
 	time.Sleep(time.Until(down.Add(outage)))
-	s.run("start", "etcd")
+	s.Start("etcd")
 	up := time.Now()
 	took := eventually(t, 10*time.Second, "all are registered in etcd", func() bool {
 		return registeredAs(t, k.client, cfg, "logic") == "0=a:1 1=b:1 2=c:1"
@@ -250,16 +202,16 @@ func TestP7EtcdIsAwayForLongerThanTheLease(t *testing.T) {
 
 // Who died while etcd was away goes once the others had the time to come back.
 func TestDeadDuringTheOutageIsDroppedAfterTheGrace(t *testing.T) {
-	s := startServer(t)
-	k, cfg := startCluster(t, s)
-	s.run("kill", "etcd")
+	s, url := startServer(t)
+	k, cfg := startCluster(t, url)
+	s.Kill("etcd")
 	time.Sleep(time.Second)
 	k.c.crash()
 	time.Sleep(outage / 2)
 	if got := slotsOf(k.b, "logic"); got != "3: 0=a:1 1=b:1 2=c:1" {
 		t.Errorf("while etcd is away: %s", got)
 	}
-	s.run("start", "etcd")
+	s.Start("etcd")
 	took := eventually(t, 4*cfg.Lease, "c is dropped", func() bool { return slotsOf(k.b, "logic") == "3: 0=a:1 1=b:1" })
 	t.Logf("dropped %s after etcd was back", took)
 }
@@ -267,11 +219,11 @@ func TestDeadDuringTheOutageIsDroppedAfterTheGrace(t *testing.T) {
 // A paused etcd lets every lease run out in the moment it goes on. Seen to fail without the
 // hold in lostLocked: b is then shown an empty pool.
 func TestPausedEtcdDropsNobody(t *testing.T) {
-	s := startServer(t)
-	k, cfg := startCluster(t, s)
-	s.signal(syscall.SIGSTOP)
+	s, url := startServer(t)
+	k, cfg := startCluster(t, url)
+	s.Signal("etcd", syscall.SIGSTOP)
 	time.Sleep(outage)
-	s.signal(syscall.SIGCONT)
+	s.Signal("etcd", syscall.SIGCONT)
 	eventually(t, 10*time.Second, "all are registered in etcd", func() bool {
 		return !k.b.Away() && registeredAs(t, k.client, cfg, "logic") == "0=a:1 1=b:1 2=c:1"
 	})
@@ -289,12 +241,11 @@ func TestPausedEtcdDropsNobody(t *testing.T) {
 
 // Law 1: etcd may lose everything. Instances are back in their slots, values stay in use.
 func TestEtcdLosesItsData(t *testing.T) {
-	s := startServer(t)
-	k, cfg := startCluster(t, s)
-	s.run("kill", "etcd")
+	s, url := startServer(t)
+	k, cfg := startCluster(t, url)
+	s.Kill("etcd")
 	time.Sleep(time.Second)
-	s.run("reset", "etcd")
-	s.run("up", "etcd")
+	s.Replace("etcd")
 	eventually(t, 10*time.Second, "all are registered in etcd", func() bool {
 		return registeredAs(t, k.client, cfg, "logic") == "0=a:1 1=b:1 2=c:1"
 	})

@@ -3,11 +3,7 @@ package rocketmq
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,35 +11,8 @@ import (
 
 	"hongyan/idl/code"
 	"hongyan/internal/mq"
+	"hongyan/tests/servers"
 )
-
-// set is a set of servers that a test may break: started by `SERVERS_STATE=.. SERVERS_OFFSET=..
-// deploy/servers/servers.sh up rocketmq`.
-type set struct{ *testing.T }
-
-func ownSet(t *testing.T) set {
-	t.Helper()
-	if os.Getenv("HONGYAN_TEST_CHAOS") != "1" || os.Getenv("SERVERS_STATE") == "" || os.Getenv("SERVERS_OFFSET") == "" {
-		if os.Getenv("HONGYAN_TEST_REQUIRE_SERVERS") == "1" && os.Getenv("HONGYAN_TEST_CHAOS") == "1" {
-			t.Fatal("SERVERS_STATE and SERVERS_OFFSET name no set of servers of this test's own")
-		}
-		t.Skip("breaks a broker: set HONGYAN_TEST_CHAOS=1, and SERVERS_STATE, SERVERS_OFFSET of a set of its own (deploy/servers/README.md)")
-	}
-	s := set{t}
-	s.run("up", "rocketmq")
-	t.Cleanup(func() { s.run("up", "rocketmq") }) // a test that failed leaves no broken one behind
-	return s
-}
-
-// run calls the script of the servers.
-func (s set) run(args ...string) {
-	s.Helper()
-	_, file, _, _ := runtime.Caller(0)
-	script := filepath.Join(filepath.Dir(file), "..", "..", "..", "deploy", "servers", "servers.sh")
-	if out, err := exec.Command(script, args...).CombinedOutput(); err != nil {
-		s.Fatalf("servers.sh %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-}
 
 // load publishes and handles until it is told to stop.
 type load struct {
@@ -124,15 +93,15 @@ func (l *load) until(t *testing.T, n int64, within time.Duration) {
 // The broker is killed under load and comes back: whatever Publish said was stored is
 // handled, if sometimes twice.
 func TestP5BrokerIsKilledUnderLoad(t *testing.T) {
-	s := ownSet(t)
-	q := open(t, config(t, server(t)))
+	s := servers.Start(t, "rocketmq")
+	q := open(t, config(t, s.Env("SERVERS_ROCKETMQ_NAMESRV")))
 	defer q.Close()
 	l, stop := start(t, q, 16)
 	l.until(t, 2000, 30*time.Second)
-	s.run("kill", "rocketmq-broker")
+	s.Kill("rocketmq-broker")
 	at := l.count.Load()
 	time.Sleep(2 * time.Second)
-	s.run("start", "rocketmq-broker")
+	s.Start("rocketmq-broker")
 	back := time.Now()
 	l.until(t, at+2000, time.Minute)
 	recovered := time.Since(back)
@@ -147,12 +116,12 @@ func TestP5BrokerIsKilledUnderLoad(t *testing.T) {
 // The broker is away for a while: a publish fails within its time and says that it may be
 // repeated; once the broker is back, everything arrives. No goroutine stays behind.
 func TestP5BrokerIsAwayForAWhile(t *testing.T) {
-	s := ownSet(t)
-	q := open(t, config(t, server(t)))
+	s := servers.Start(t, "rocketmq")
+	q := open(t, config(t, s.Env("SERVERS_ROCKETMQ_NAMESRV")))
 	defer q.Close()
 	l, stop := start(t, q, 4)
 	l.until(t, 500, 30*time.Second)
-	s.run("kill", "rocketmq-broker")
+	s.Kill("rocketmq-broker")
 	time.Sleep(5 * time.Second)
 	before := runtime.NumGoroutine()
 	time.Sleep(10 * time.Second)
@@ -160,7 +129,7 @@ func TestP5BrokerIsAwayForAWhile(t *testing.T) {
 		t.Errorf("%d goroutines, and %d ten seconds later", before, after)
 	}
 	at := l.count.Load()
-	s.run("start", "rocketmq-broker")
+	s.Start("rocketmq-broker")
 	l.until(t, at+500, time.Minute)
 	stop()
 	if n := l.missing(time.Minute); n > 0 {

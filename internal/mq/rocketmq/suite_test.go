@@ -12,19 +12,13 @@ import (
 
 	"hongyan/internal/mq"
 	"hongyan/internal/mq/mqtest"
+	"hongyan/tests/servers"
 )
 
 // server is the address of the name server that tests use.
 func server(t testing.TB) string {
 	t.Helper()
-	addr := os.Getenv("HONGYAN_TEST_ROCKETMQ")
-	if addr == "" {
-		if os.Getenv("HONGYAN_TEST_REQUIRE_SERVERS") == "1" {
-			t.Fatal("HONGYAN_TEST_ROCKETMQ names no name server")
-		}
-		t.Skip("HONGYAN_TEST_ROCKETMQ names no name server: make servers starts one")
-	}
-	return addr
+	return servers.Shared(t, "HONGYAN_TEST_ROCKETMQ")
 }
 
 // config has names of its own, which are removed at the end, and retries after 1 s.

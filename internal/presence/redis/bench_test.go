@@ -11,6 +11,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"hongyan/internal/presence"
+	"hongyan/tests/servers"
 )
 
 // cpu is what this process has used.
@@ -25,8 +26,8 @@ func cpu() time.Duration {
 func BenchmarkRenewals(b *testing.B) {
 	for _, size := range []int{1, 256} {
 		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
-			s := start(b)
-			c, client := open(b, config(s.addr())), one(b, s.addr())
+			s := servers.StartRedis(b)
+			c, client := open(b, config(s.Addr)), one(b, s.Addr)
 			users := make([]presence.User, 100_000)
 			for i := range users {
 				users[i] = presence.User{Tenant: "demo", UID: fmt.Sprint("user", i)}

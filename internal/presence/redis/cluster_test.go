@@ -10,6 +10,7 @@ import (
 
 	"hongyan/internal/presence"
 	"hongyan/internal/presence/redis"
+	"hongyan/tests/servers"
 )
 
 const (
@@ -19,14 +20,14 @@ const (
 
 func TestCluster(t *testing.T) {
 	nodes := startCluster(t)
-	cfg := config(nodes[0].addr())
+	cfg := config(nodes[0].Addr)
 	cfg.Mode = redis.Cluster
-	cfg.Addrs = append(cfg.Addrs, nodes[1].addr())
+	cfg.Addrs = append(cfg.Addrs, nodes[1].Addr)
 	var each []rueidis.Client
 	for _, n := range nodes {
-		each = append(each, one(t, n.addr()))
+		each = append(each, one(t, n.Addr))
 	}
-	t.Run("suite", func(t *testing.T) { suite(t, admin(t, nodes[0].addr()), each, cfg) })
+	t.Run("suite", func(t *testing.T) { suite(t, admin(t, nodes[0].Addr), each, cfg) })
 	t.Run("a dead node hides its users only", func(t *testing.T) {
 		cfg := cfg
 		cfg.Pause = 50 * time.Millisecond
@@ -52,25 +53,25 @@ func TestCluster(t *testing.T) {
 		if err := c.Apply(t.Context(), changes); err != nil || known() != len(users) {
 			t.Fatalf("%d of %d are known, %v", known(), len(users), err)
 		}
-		nodes[2].kill()
+		nodes[2].Kill()
 		eventually(t, "two thirds are known", func() bool { n := known(); return n > 150 && n < 300 })
 		if err := c.Apply(t.Context(), changes); err == nil {
 			t.Error("writes to a dead node look made")
 		}
-		nodes[2].start() // empty, with the cluster's configuration
+		nodes[2].Start() // empty, with the cluster's configuration
 		eventually(t, "all are known again", func() bool { return c.Apply(t.Context(), changes) == nil && known() == len(users) })
 	})
 }
 
 // DD-10: the primary dies, sentinels promote its replica, the cache follows.
 func TestDD10Sentinel(t *testing.T) {
-	primary := start(t)
-	replica := start(t, "--replicaof", "127.0.0.1", fmt.Sprint(primary.port))
-	cfg := config(primary.addr())
+	primary := servers.StartRedis(t)
+	replica := servers.StartRedis(t, "--replicaof", "127.0.0.1", fmt.Sprint(primary.Port))
+	cfg := config(primary.Addr)
 	cfg.Mode, cfg.Master, cfg.Addrs, cfg.Pause = redis.Sentinel, "presence", nil, 50*time.Millisecond
 	for range 3 {
-		s := startSentinel(t, primary.port)
-		cfg.Addrs = append(cfg.Addrs, s.addr())
+		s := startSentinel(t, primary.Port)
+		cfg.Addrs = append(cfg.Addrs, s.Addr)
 	}
 	watcher := one(t, cfg.Addrs[0])
 	eventually(t, "sentinels know each other and the replica", func() bool {
@@ -81,11 +82,11 @@ func TestDD10Sentinel(t *testing.T) {
 	if err := c.Put(t.Context(), alice, phone(1)); err != nil {
 		t.Fatal(err)
 	}
-	primary.kill()
+	primary.Kill()
 	began := time.Now()
 	eventually(t, "the promoted replica takes writes", func() bool { return c.Put(t.Context(), alice, phone(2)) == nil })
 	t.Logf("writes went on after %v", time.Since(began).Round(time.Millisecond))
-	if role, err := do(t, one(t, replica.addr()), "ROLE").ToArray(); err != nil {
+	if role, err := do(t, one(t, replica.Addr), "ROLE").ToArray(); err != nil {
 		t.Fatal(err)
 	} else if name, _ := role[0].ToString(); name != "master" {
 		t.Errorf("the replica is %s", name)

@@ -15,6 +15,7 @@ import (
 	"hongyan/internal/presence"
 	"hongyan/internal/presence/presencetest"
 	"hongyan/internal/presence/redis"
+	"hongyan/tests/servers"
 )
 
 // later makes the keys of a prefix older by ARGV[1] ms, as if the server's clock had moved.
@@ -31,7 +32,7 @@ end
 if left > 0 then redis.call('PEXPIRE', KEYS[1], string.format('%.0f', left)) else redis.call('DEL', KEYS[1]) end`
 
 func TestSuite(t *testing.T) {
-	addr := shared(t)
+	addr := servers.Shared(t, "HONGYAN_TEST_REDIS")
 	suite(t, admin(t, addr), nil, config(addr))
 }
 
@@ -76,7 +77,7 @@ func phone(epoch uint64) presence.Route {
 // MF-05: all connections of a user by his uid, one of them by uid and field, also by hand:
 // HGETALL and HGET of one key.
 func TestMF05OneHashAUserOneFieldADevice(t *testing.T) {
-	addr := shared(t)
+	addr := servers.Shared(t, "HONGYAN_TEST_REDIS")
 	cfg := config(addr)
 	c, client := open(t, cfg), admin(t, addr)
 	defer clean(t, client, cfg.Prefix)
@@ -104,7 +105,7 @@ func TestMF05OneHashAUserOneFieldADevice(t *testing.T) {
 
 // Session epochs are 64 bits wide, Lua's numbers 53. Seen to fail with tonumber(epoch).
 func TestEpochsBeyondLuasNumbers(t *testing.T) {
-	addr := shared(t)
+	addr := servers.Shared(t, "HONGYAN_TEST_REDIS")
 	cfg := config(addr)
 	c := open(t, cfg)
 	defer clean(t, admin(t, addr), cfg.Prefix)
@@ -122,7 +123,7 @@ func TestEpochsBeyondLuasNumbers(t *testing.T) {
 
 // What is not a route of ours neither hides a user nor stops a write.
 func TestForeignFieldsAreNoRoutes(t *testing.T) {
-	addr := shared(t)
+	addr := servers.Shared(t, "HONGYAN_TEST_REDIS")
 	cfg := config(addr)
 	c, client := open(t, cfg), admin(t, addr)
 	defer clean(t, client, cfg.Prefix)
@@ -153,19 +154,19 @@ func TestForeignFieldsAreNoRoutes(t *testing.T) {
 // A restarted Redis knows neither scripts nor users: not known, then right again with the next
 // renewal (P6, R21).
 func TestP6RestartedRedisIsFilledAgain(t *testing.T) {
-	s := start(t)
-	cfg := config(s.addr())
+	s := servers.StartRedis(t)
+	cfg := config(s.Addr)
 	cfg.Pause = 50 * time.Millisecond
 	c := open(t, cfg)
 	put := func() error { return c.Put(t.Context(), alice, phone(1)) }
 	if err := put(); err != nil {
 		t.Fatal(err)
 	}
-	s.kill()
+	s.Kill()
 	if _, err := c.Get(t.Context(), []presence.User{alice}); err == nil {
 		t.Fatal("a dead Redis answered")
 	}
-	s.start()
+	s.Start()
 	eventually(t, "it is asked again", func() bool {
 		got, err := c.Get(t.Context(), []presence.User{alice})
 		if err == nil && (got[0].Known || len(got[0].Routes) > 0) {
@@ -179,7 +180,7 @@ func TestP6RestartedRedisIsFilledAgain(t *testing.T) {
 	if got, err := c.Get(t.Context(), []presence.User{alice}); err != nil || len(got[0].Routes) != 1 {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	client := one(t, s.addr())
+	client := one(t, s.Addr)
 	do(t, client, "FLUSHALL")
 	if got, err := c.Get(t.Context(), []presence.User{alice}); err != nil || got[0].Known {
 		t.Fatalf("a flushed Redis: %+v, %v", got, err)
@@ -200,11 +201,11 @@ func TestP6RestartedRedisIsFilledAgain(t *testing.T) {
 
 // A Redis that hangs costs one timeout; then calls fail at once, until one finds it alive.
 func TestP6HangingRedisDoesNotSlowItsCallers(t *testing.T) {
-	s := start(t)
-	cfg := config(s.addr())
+	s := servers.StartRedis(t)
+	cfg := config(s.Addr)
 	cfg.Timeout, cfg.Pause = 200*time.Millisecond, 300*time.Millisecond
 	c := open(t, cfg)
-	s.signal(stop)
+	s.Signal(stop)
 	var wg sync.WaitGroup
 	began := time.Now()
 	for range 8 {
@@ -223,35 +224,35 @@ func TestP6HangingRedisDoesNotSlowItsCallers(t *testing.T) {
 	if err := c.Put(t.Context(), alice, phone(1)); !errors.Is(err, presence.ErrDown) {
 		t.Errorf("the error is %v", err)
 	}
-	s.signal(cont)
+	s.Signal(cont)
 	eventually(t, "it is used again", func() bool { return c.Put(t.Context(), alice, phone(1)) == nil })
 }
 
 // A process starts without Redis, and finds it later.
 func TestP6OpensWithoutRedis(t *testing.T) {
-	s := start(t)
-	s.kill()
-	cfg := config(s.addr())
+	s := servers.StartRedis(t)
+	s.Kill()
+	cfg := config(s.Addr)
 	cfg.Pause = 20 * time.Millisecond
 	c := open(t, cfg)
 	if err := c.Put(t.Context(), alice, phone(1)); err == nil {
 		t.Fatal("a dead Redis took a write")
 	}
-	s.start()
+	s.Start()
 	eventually(t, "it is found", func() bool { return c.Put(t.Context(), alice, phone(1)) == nil })
 }
 
 // A caller that gives up says nothing about Redis.
 func TestCallersDeadlineOpensNoCircuit(t *testing.T) {
-	s := start(t)
-	c := open(t, config(s.addr()))
-	s.signal(stop)
+	s := servers.StartRedis(t)
+	c := open(t, config(s.Addr))
+	s.Signal(stop)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := c.Get(ctx, []presence.User{alice}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the error is %v", err)
 	}
-	s.signal(cont)
+	s.Signal(cont)
 	eventually(t, "it is asked at once", func() bool {
 		_, err := c.Get(t.Context(), []presence.User{alice})
 		if errors.Is(err, presence.ErrDown) {
@@ -262,15 +263,15 @@ func TestCallersDeadlineOpensNoCircuit(t *testing.T) {
 }
 
 func TestUserPasswordAndDatabase(t *testing.T) {
-	s := start(t, "--requirepass", "secret")
+	s := servers.StartRedis(t, "--requirepass", "secret")
 	client, err := rueidis.NewClient(rueidis.ClientOption{
-		InitAddress: []string{s.addr()}, Password: "secret", SelectDB: 3, ForceSingleClient: true, DisableCache: true})
+		InitAddress: []string{s.Addr}, Password: "secret", SelectDB: 3, ForceSingleClient: true, DisableCache: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
 	do(t, client, "ACL", "SETUSER", "hongyan", "on", ">pass", "~hongyan:*", "+@hash", "+@scripting", "+@connection", "+pexpire", "+time")
-	cfg := config(s.addr())
+	cfg := config(s.Addr)
 	cfg.User, cfg.Password, cfg.DB = "hongyan", "pass", 3
 	if err := open(t, cfg).Put(t.Context(), alice, phone(1)); err != nil {
 		t.Fatal(err)
