@@ -250,9 +250,29 @@ func TestHTTPPageTellsEveryRoute(t *testing.T) {
 	}
 }
 
+// TestDecisionsAreNumberedAndListed: pages of docs/decisions have the numbers 0001 and up, one
+// each, and its README lists each under its heading.
+func TestDecisionsAreNumberedAndListed(t *testing.T) {
+	pages, err := fs.Glob(os.DirFS(root), "docs/decisions/[0-9]*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := page(t, "docs/decisions/README.md")
+	for i, name := range pages {
+		number := fmt.Sprintf("%04d", i+1)
+		if !strings.HasPrefix(path.Base(name), number+"-") {
+			t.Errorf("%s: the number should be %s", name, number)
+		}
+		heading, _, _ := strings.Cut(strings.TrimPrefix(page(t, name), "# "), "\n")
+		if row := fmt.Sprintf("| [%s](%s) | %s |", number, path.Base(name), heading); !strings.Contains(list, row) {
+			t.Errorf("docs/decisions/README.md lacks %s", row)
+		}
+	}
+}
+
 // built are the requirements that this version meets.
-var built = strings.Fields(`ZZ-01 ZZ-02 ZZ-03 ZZ-04 ZZ-05 ZZ-06 ZZ-07 ZZ-08 ZZ-09 ZZ-10 ZZ-11 ZZ-12 ZZ-16 ZZ-17 ZZ-19 ZZ-22
-	DD-01 DD-11 DD-16 DD-17 MF-05 MF-07 MF-08 MF-11 JM-06 JM-08 JM-13 JT-02 JT-04`)
+var built = strings.Fields(`ZZ-01 ZZ-02 ZZ-03 ZZ-04 ZZ-05 ZZ-06 ZZ-07 ZZ-08 ZZ-09 ZZ-10 ZZ-11 ZZ-12 ZZ-13 ZZ-15 ZZ-16 ZZ-17 ZZ-18 ZZ-19 ZZ-20 ZZ-21 ZZ-22 ZZ-23
+	DD-01 DD-08 DD-11 DD-16 DD-17 MF-02 MF-05 MF-07 MF-08 MF-11 JM-05 JM-06 JM-08 JM-11 JM-13 JT-02 JT-04 JT-05 JT-13`)
 
 // TestRequirementsHaveTheirTests: docs/requirements.md has a row for each requirement that is
 // built, with a test. (That the test exists: TestPagesNameTestsThatExist.)
