@@ -11,6 +11,7 @@ import (
 	"hongyan/idl/platform"
 	hongyan "hongyan/sdk/go"
 	"hongyan/tests/e2e/cluster"
+	"hongyan/tests/servers"
 )
 
 // outage is how long a server is away: HONGYAN_TEST_OUTAGE, a minute.
@@ -29,13 +30,14 @@ func outage(t testing.TB) time.Duration {
 // TestClusterFaults breaks the whole cluster, one thing after the other, under one load; at
 // the end everything that was acked is there once, in order (P1, P3, P5, P6, P7, P29).
 func TestClusterFaults(t *testing.T) {
-	servers := cluster.StartServers(t, "rocketmq", "mysql", "redis", "etcd")
-	s := cluster.FullOn(t, servers, "")
+	cluster.RequireEngines(t)
+	own := servers.Start(t, "rocketmq", "mysql", "redis", "etcd")
+	s := cluster.FullOn(t, own)
 	l := startLoad(t, s, 6)
 	l.progresses(50, 30*time.Second)
 	for _, fault := range []struct {
 		name string
-		run  func(*testing.T, *cluster.System, *cluster.Servers, *load)
+		run  func(*testing.T, *cluster.System, *servers.Set, *load)
 	}{
 		{"a fourth logic comes, goes, and another is killed", logicsComeAndGo},
 		{"P1 a das is killed", dasKilled},
@@ -47,7 +49,7 @@ func TestClusterFaults(t *testing.T) {
 	} {
 		ok := t.Run(fault.name, func(t *testing.T) {
 			began := time.Now()
-			fault.run(t, s, servers, l)
+			fault.run(t, s, own, l)
 			l.progresses(50, 40*time.Second)
 			t.Logf("%v", time.Since(began).Round(100*time.Millisecond))
 		})
@@ -58,7 +60,7 @@ func TestClusterFaults(t *testing.T) {
 	l.finish()
 }
 
-func logicsComeAndGo(t *testing.T, s *cluster.System, _ *cluster.Servers, l *load) {
+func logicsComeAndGo(t *testing.T, s *cluster.System, _ *servers.Set, l *load) {
 	extra := s.Add(t, "logic")
 	cluster.Eventually(t, 10*time.Second, "the fourth logic is known", func() bool { return s.Instances(t, "logic") == 4 })
 	l.progresses(50, 30*time.Second)
@@ -71,20 +73,20 @@ func logicsComeAndGo(t *testing.T, s *cluster.System, _ *cluster.Servers, l *loa
 	s.Procs["logic-1"].Restart()
 }
 
-func dasKilled(t *testing.T, s *cluster.System, _ *cluster.Servers, l *load) {
+func dasKilled(t *testing.T, s *cluster.System, _ *servers.Set, l *load) {
 	s.Procs["das-1"].Kill()
 	l.progresses(50, 40*time.Second)
 	s.Procs["das-1"].Restart()
 }
 
-func bucketsMove(t *testing.T, s *cluster.System, _ *cluster.Servers, l *load) {
+func bucketsMove(t *testing.T, s *cluster.System, _ *servers.Set, l *load) {
 	t.Log(s.CLI(t, "db", "move-buckets", "--from", "s0", "--to", "s1", "--buckets", "0-15"))
 	l.progresses(50, 40*time.Second)
 	t.Log(s.CLI(t, "db", "move-buckets", "--from", "s1", "--to", "s0", "--buckets", "0-15"))
 }
 
 // redisFlushed: presence is right again within 60 s.
-func redisFlushed(t *testing.T, s *cluster.System, _ *cluster.Servers, l *load) {
+func redisFlushed(t *testing.T, s *cluster.System, _ *servers.Set, l *load) {
 	out, err := exec.Command("bash", "-c", fmt.Sprintf(`exec 3<>/dev/tcp/%s && printf 'FLUSHALL\r\n' >&3 && head -n1 <&3`,
 		strings.ReplaceAll(s.Engines.Redis, ":", "/"))).CombinedOutput()
 	if err != nil || !strings.HasPrefix(string(out), "+OK") {
@@ -103,20 +105,20 @@ func redisFlushed(t *testing.T, s *cluster.System, _ *cluster.Servers, l *load) 
 }
 
 // brokerAway: messages go on; who is offline is woken when the broker is back.
-func brokerAway(t *testing.T, s *cluster.System, servers *cluster.Servers, l *load) {
+func brokerAway(t *testing.T, s *cluster.System, own *servers.Set, l *load) {
 	store := &hongyan.Memory{}
 	sleeper := openDevice(t, s, "sleeper", "phone", "tcp", store)
 	if err := sleeper.Close(); err != nil {
 		t.Fatal(err)
 	}
-	servers.Kill("rocketmq-broker")
+	own.Kill("rocketmq-broker")
 	back := time.Now().Add(outage(t))
 	waker := newDevice(t, s, "waker", "app", "tcp")
 	waker.say("sleeper", "wake up")
 	l.progresses(50, 30*time.Second)
 	time.Sleep(time.Until(back))
 	l.progresses(50, 30*time.Second)
-	servers.Start("rocketmq-broker")
+	own.Start("rocketmq-broker")
 	cluster.Eventually(t, 2*time.Minute, "the vendor is asked to push to sleeper's phone", func() bool {
 		return strings.Contains(s.Log("extlogic"), "sleeper-phone")
 	})
@@ -124,9 +126,9 @@ func brokerAway(t *testing.T, s *cluster.System, servers *cluster.Servers, l *lo
 
 // etcdAway: everything goes on; a process that restarts starts from its snapshot; afterwards
 // all are registered again.
-func etcdAway(t *testing.T, s *cluster.System, servers *cluster.Servers, l *load) {
+func etcdAway(t *testing.T, s *cluster.System, own *servers.Set, l *load) {
 	before := s.Instances(t, "")
-	servers.Kill("etcd")
+	own.Kill("etcd")
 	back := time.Now().Add(outage(t))
 	l.progresses(50, 30*time.Second)
 	s.Procs["logic-2"].Kill()
@@ -137,14 +139,14 @@ func etcdAway(t *testing.T, s *cluster.System, servers *cluster.Servers, l *load
 	l.progresses(50, 40*time.Second)
 	time.Sleep(time.Until(back))
 	l.progresses(50, 30*time.Second)
-	servers.Start("etcd")
+	own.Start("etcd")
 	cluster.Eventually(t, 30*time.Second, "all are registered again", func() bool { return s.Instances(t, "") == before })
 }
 
 // sourceDies: the pair has no second replica, so the operator goes on without one, and says
 // so to every das. The old source comes back and nobody writes to it.
-func sourceDies(t *testing.T, s *cluster.System, servers *cluster.Servers, l *load) {
-	servers.Kill("mysql-0-source")
+func sourceDies(t *testing.T, s *cluster.System, own *servers.Set, l *load) {
+	own.Kill("mysql-0-source")
 	time.Sleep(2 * time.Second)
 	t.Log(s.CLI(t, "db", "promote", "--shard", "s0", "--without-replica"))
 	t.Setenv("HONGYAN_SQL_REQUIRE_REPLICA", "false")
@@ -153,6 +155,6 @@ func sourceDies(t *testing.T, s *cluster.System, servers *cluster.Servers, l *lo
 		s.Procs[fmt.Sprintf("das-%d", i)].Restart()
 	}
 	l.progresses(50, 60*time.Second)
-	servers.Start("mysql-0-source")
+	own.Start("mysql-0-source")
 	l.progresses(50, 40*time.Second)
 }

@@ -5,12 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -18,59 +14,12 @@ import (
 
 	"hongyan/internal/route"
 	"hongyan/tests/e2e/cluster"
+	"hongyan/tests/servers"
 )
 
-// redisServer is a Redis of this test's own, to be flushed and killed.
-type redisServer struct {
-	t    testing.TB
-	addr string
-	cmd  *exec.Cmd
-}
-
-// startRedis runs the redis-server that make servers keeps, or the machine's.
-func startRedis(t testing.TB) *redisServer {
-	t.Helper()
-	cache := os.Getenv("SERVERS_CACHE")
-	if dir, err := os.UserCacheDir(); cache == "" && err == nil {
-		cache = filepath.Join(dir, "hongyan", "servers")
-	}
-	found, _ := filepath.Glob(filepath.Join(cache, "redis-*", "redis-server"))
-	if path, err := exec.LookPath("redis-server"); err == nil {
-		found = append(found, path)
-	}
-	if len(found) == 0 {
-		why := "no redis-server here: run make servers SERVERS=redis"
-		if os.Getenv("HONGYAN_TEST_REQUIRE_SERVERS") != "" {
-			t.Fatal(why)
-		}
-		t.Skip(why)
-	}
-	s := &redisServer{t: t, addr: cluster.FreePorts(t, 1)[0]}
-	dir := t.TempDir()
-	_, port, _ := strings.Cut(s.addr, ":")
-	s.cmd = exec.Command(found[0], "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", dir)
-	s.start()
-	t.Cleanup(s.kill)
-	return s
-}
-
-func (s *redisServer) start() {
-	s.t.Helper()
-	s.cmd = exec.Command(s.cmd.Path, s.cmd.Args[1:]...)
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := s.cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	cluster.Eventually(s.t, 10*time.Second, "Redis answers", func() bool { return s.command("PING") == nil })
-}
-
-func (s *redisServer) kill() {
-	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
-}
-
-func (s *redisServer) command(args ...string) error {
-	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.addr}, ForceSingleClient: true, DisableCache: true})
+// redisCommand runs one command on a Redis.
+func redisCommand(addr string, args ...string) error {
+	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}, ForceSingleClient: true, DisableCache: true})
 	if err != nil {
 		return err
 	}
@@ -85,8 +34,8 @@ func TestP6Presence(t *testing.T) {
 	for _, name := range []string{"ENTRY_GATE_RENEW_EVERY", "HTTPENTRY_GATE_RENEW_EVERY", "LOGIC_RENEW_PERIOD"} {
 		t.Setenv("HONGYAN_"+name, period.String())
 	}
-	redis := startRedis(t)
-	t.Setenv("HONGYAN_PRESENCE_ADDRS", redis.addr)
+	redis := servers.StartRedis(t)
+	t.Setenv("HONGYAN_PRESENCE_ADDRS", redis.Addr)
 	s := cluster.Gateways(t, "")
 	l := startLoad(t, s, 6)
 	// The asker's home has to ask the cache about who lives elsewhere.
@@ -119,7 +68,7 @@ func TestP6Presence(t *testing.T) {
 	l.progresses(50, 20*time.Second)
 	present("at first", 2*period)
 	for range 5 { // again and again within one period
-		if err := redis.command("FLUSHALL"); err != nil {
+		if err := redisCommand(redis.Addr, "FLUSHALL"); err != nil {
 			t.Fatal(err)
 		}
 		l.progresses(20, 20*time.Second)
@@ -129,12 +78,12 @@ func TestP6Presence(t *testing.T) {
 		t.Errorf("%v wakes of users who are connected", n)
 	}
 
-	redis.kill()
+	redis.Kill()
 	l.progresses(100, 20*time.Second)
-	redis.start()
+	redis.Start()
 	present("after a restart", 4*period)
 
-	if err := redis.command("FLUSHALL"); err != nil { // and a home dies with what only it knew
+	if err := redisCommand(redis.Addr, "FLUSHALL"); err != nil { // and a home dies with what only it knew
 		t.Fatal(err)
 	}
 	s.Procs["logic-1"].Kill()

@@ -14,6 +14,8 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"hongyan/tests/servers"
 )
 
 // Engines are the real servers that a cluster stands on, as make servers has started them,
@@ -56,15 +58,16 @@ func Full(t testing.TB) *System {
 }
 
 // FullOn is the whole cluster on MySQL, RocketMQ, Redis and etcd of a set of its own.
-func FullOn(t testing.TB, servers *Servers, more string) *System {
+func FullOn(t testing.TB, set *servers.Set) *System {
 	t.Helper()
-	return onEngines(t, "mysql", more, servers)
+	return onEngines(t, "mysql", "", set)
 }
 
-// onEngines starts the whole cluster on the engines of a name.
-func onEngines(t testing.TB, name, more string, servers *Servers) *System {
+// onEngines starts the whole cluster on the engines of a name: those of a set, or, where that
+// is nil, those that tests share.
+func onEngines(t testing.TB, name, more string, set *servers.Set) *System {
 	t.Helper()
-	e := newEngines(t, name, servers)
+	e := newEngines(t, name, set)
 	p := newPlan(t, name, full)
 	p.Engines = e
 	p.text += e.config() + more
@@ -77,9 +80,15 @@ func onEngines(t testing.TB, name, more string, servers *Servers) *System {
 	return p.System
 }
 
-func newEngines(t testing.TB, name string, servers *Servers) *Engines {
+func newEngines(t testing.TB, name string, set *servers.Set) *Engines {
 	t.Helper()
-	need := func(name string) string { t.Helper(); return servers.lookup(t, name) }
+	need := func(name string) string {
+		t.Helper()
+		if set == nil {
+			return servers.Shared(t, name)
+		}
+		return set.Env(name)
+	}
 	e := &Engines{
 		Name: name, RocketMQ: need("SERVERS_ROCKETMQ_NAMESRV"), Redis: need("SERVERS_REDIS"), Etcd: need("SERVERS_ETCD"),
 		run: "hy" + strings.ToLower(rand.Text()[:8]),
