@@ -13,6 +13,7 @@ import (
 	"hongyan/internal/control/etcd"
 	"hongyan/internal/doctor"
 	"hongyan/internal/mq"
+	"hongyan/internal/mq/rocketmq/remoting"
 	"hongyan/internal/presence/redis"
 )
 
@@ -24,6 +25,7 @@ func doctorTarget(ctx context.Context, cfg *Config) doctor.Target {
 		},
 		RocketMQ: doctor.RocketMQ{
 			NameServers: cfg.Queue.NameServers, MaxPayload: mq.MaxPayload,
+			Keys:   remoting.Keys{Access: cfg.Queue.AccessKey, Secret: cfg.Queue.SecretKey},
 			Topics: []string{queueName(cfg, mq.TopicOffline), queueName(cfg, mq.TopicSystem)},
 		},
 		Redis:  redisTarget(&cfg.Presence),

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
+	"time"
+
+	"hongyan/internal/mq/rocketmq/remoting"
 )
 
 // RocketMQ is the message queue.
@@ -16,14 +18,15 @@ type RocketMQ struct {
 	NameServers []string // host:port
 	Topics      []string // that Hongyan uses, as the broker names them
 	Groups      []string // of its consumers
-	MaxPayload  int      // bytes of its largest message
+	Keys        remoting.Keys
+	MaxPayload  int // bytes of its largest message
 }
 
 // broker is a primary broker with what it said of itself.
 type broker struct {
-	queue     *RocketMQ
+	queue *RocketMQ
+	asking
 	name      string
-	remoting  *remoting
 	config    map[string]string // empty: it may not be asked
 	configErr error
 	replicas  int
@@ -31,28 +34,28 @@ type broker struct {
 
 // nameServer is one name server.
 type nameServer struct {
-	queue    *RocketMQ
-	remoting *remoting
+	queue *RocketMQ
+	asking
 }
 
 func (q *RocketMQ) examine(ctx context.Context) (findings []Finding) {
-	brokers := map[string]brokerAddrs{}
+	brokers := map[string]remoting.Addrs{}
 	for _, addr := range q.NameServers {
 		name := "rocketmq name server " + addr
-		r, err := dialRemoting(ctx, addr)
+		c, err := q.dial(ctx, addr)
 		if err != nil {
 			findings = append(findings, unreachable(name, err)...)
 			continue
 		}
-		defer r.close()
-		found, err := clusterOf(ctx, r)
+		defer c.Close()
+		found, err := brokersOf(ctx, c)
 		if err != nil {
 			findings = append(findings, unreachable(name, err)...)
 			continue
 		}
 		maps.Copy(brokers, found)
 		findings = append(findings, reachable(name, fmt.Sprintf("%d brokers", len(found))))
-		findings = append(findings, examine(ctx, name, &nameServer{q, r}, nameServerChecks())...)
+		findings = append(findings, examine(ctx, name, &nameServer{q, c}, nameServerChecks())...)
 	}
 	if len(q.NameServers) > 0 && len(brokers) == 0 {
 		return append(findings, Finding{
@@ -66,30 +69,36 @@ func (q *RocketMQ) examine(ctx context.Context) (findings []Finding) {
 	return findings
 }
 
-// brokerAddrs are the addresses of a broker by its id; 0 is the primary.
-type brokerAddrs map[string]string
+// asking is a connection to a name server or broker.
+type asking struct{ *remoting.Conn }
 
-// numberKey is a key that is no string: the servers write JSON with such.
-var numberKey = regexp.MustCompile(`([{,])(\d+):`)
+// answerWithin bounds a request to a server that takes it and does not answer.
+const answerWithin = 3 * time.Second
 
-func clusterOf(ctx context.Context, r *remoting) (map[string]brokerAddrs, error) {
-	body, err := r.ask(ctx, getCluster, nil)
+func (q *RocketMQ) dial(ctx context.Context, addr string) (asking, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	c, err := remoting.Dial(ctx, addr, q.Keys)
+	return asking{c}, err
+}
+
+// ask sends a request and returns the body of its answer.
+func (c asking) ask(ctx context.Context, code int, fields map[string]string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	a, err := c.Call(ctx, &remoting.Request{Code: code, Fields: fields})
 	if err != nil {
 		return nil, err
 	}
-	var cluster struct {
-		Table map[string]struct {
-			Addrs brokerAddrs `json:"brokerAddrs"`
-		} `json:"brokerAddrTable"`
+	return a.Body, nil
+}
+
+func brokersOf(ctx context.Context, c asking) (map[string]remoting.Addrs, error) {
+	body, err := c.ask(ctx, remoting.GetCluster, nil)
+	if err != nil {
+		return nil, err
 	}
-	if err := json.Unmarshal(numberKey.ReplaceAll(body, []byte(`$1"$2":`)), &cluster); err != nil {
-		return nil, fmt.Errorf("cluster info: %w", err)
-	}
-	brokers := make(map[string]brokerAddrs, len(cluster.Table))
-	for name, b := range cluster.Table {
-		brokers[name] = b.Addrs
-	}
-	return brokers, nil
+	return remoting.Brokers(body)
 }
 
 func nameServerChecks() []check[*nameServer] {
@@ -104,8 +113,8 @@ func (n *nameServer) topics(ctx context.Context) Finding {
 	}
 	var missing []string
 	for _, topic := range n.queue.Topics {
-		_, err := n.remoting.ask(ctx, getRoute, map[string]string{"topic": topic, "acceptStandardJsonOnly": "true"})
-		if re, ok := errors.AsType[*remotingError](err); ok && re.code == topicNotExist {
+		_, err := n.ask(ctx, remoting.GetRoute, map[string]string{"topic": topic, "acceptStandardJsonOnly": "true"})
+		if re, ok := errors.AsType[*remoting.Error](err); ok && re.Code == remoting.TopicNotExist {
 			missing = append(missing, topic)
 		} else if err != nil {
 			return unchecked(wanted, err)
@@ -115,7 +124,7 @@ func (n *nameServer) topics(ctx context.Context) Finding {
 		"mqadmin updateTopic -n NAMESERVER -c CLUSTER -t TOPIC -r 8 -w 8; or let Hongyan make them when it starts: queue.create_topics: true")
 }
 
-func (q *RocketMQ) examineBroker(ctx context.Context, name string, addrs brokerAddrs) []Finding {
+func (q *RocketMQ) examineBroker(ctx context.Context, name string, addrs remoting.Addrs) []Finding {
 	addr, primary := addrs["0"]
 	server := fmt.Sprintf("rocketmq broker %s (%s)", name, addr)
 	if !primary {
@@ -124,16 +133,16 @@ func (q *RocketMQ) examineBroker(ctx context.Context, name string, addrs brokerA
 			Advice: "start its primary (brokerId=0): replicas can be read, not written",
 		}}
 	}
-	r, err := dialRemoting(ctx, addr)
+	c, err := q.dial(ctx, addr)
 	if err != nil {
 		return unreachable(server, err)
 	}
-	defer r.close()
-	b := &broker{queue: q, name: name, remoting: r, replicas: len(addrs) - 1}
+	defer c.Close()
+	b := &broker{queue: q, asking: c, name: name, replicas: len(addrs) - 1}
 	var body []byte
-	if body, b.configErr = r.ask(ctx, getBrokerConfig, nil); b.configErr == nil {
+	if body, b.configErr = c.ask(ctx, remoting.GetBrokerConfig, nil); b.configErr == nil {
 		b.config = properties(string(body))
-	} else if _, refused := errors.AsType[*remotingError](b.configErr); !refused {
+	} else if _, refused := errors.AsType[*remoting.Error](b.configErr); !refused {
 		return unreachable(server, b.configErr)
 	}
 	return append([]Finding{reachable(server, "broker")}, examine(ctx, server, b, brokerChecks())...)
@@ -212,14 +221,14 @@ func (b *broker) groups(ctx context.Context) Finding {
 	if len(b.queue.Groups) == 0 {
 		return unchecked("groups exist", "their names are not known here, and the broker does not make them")
 	}
-	body, err := b.remoting.ask(ctx, getGroups, nil)
+	body, err := b.ask(ctx, remoting.GetGroups, nil)
 	if err != nil {
 		return unchecked(wanted, err)
 	}
 	var table struct {
 		Groups map[string]json.RawMessage `json:"subscriptionGroupTable"`
 	}
-	if err := json.Unmarshal(numberKey.ReplaceAll(body, []byte(`$1"$2":`)), &table); err != nil {
+	if err := remoting.Decode(body, &table); err != nil {
 		return unchecked(wanted, err)
 	}
 	var missing []string
@@ -252,7 +261,7 @@ const diskFull = 0.85
 
 func (b *broker) disk(ctx context.Context) Finding {
 	wanted := "below 85 % full"
-	body, err := b.remoting.ask(ctx, getBrokerRuntime, nil)
+	body, err := b.ask(ctx, remoting.GetBrokerRuntime, nil)
 	if err != nil {
 		return unchecked(wanted, err)
 	}

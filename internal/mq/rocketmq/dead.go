@@ -11,6 +11,7 @@ import (
 	"github.com/apache/rocketmq-client-go/v2/primitive"
 
 	"hongyan/internal/mq"
+	"hongyan/internal/mq/rocketmq/remoting"
 )
 
 // maxScan bounds how many dead letters are read to list some.
@@ -71,30 +72,30 @@ func (q *Queue) dead(ctx context.Context, topic, group string) ([]mq.DeadLetter,
 // read calls fn with every message that a queue holds, without consuming any.
 func (t *topics) read(ctx context.Context, from queueOf, topic, group string, fn func(*primitive.MessageExt)) error {
 	queue := map[string]string{"topic": topic, "queueId": strconv.Itoa(from.id)}
-	first, err := t.offset(ctx, from.addr, cmdMinOffset, queue)
+	first, err := t.offset(ctx, from.addr, remoting.GetMinOffset, queue)
 	if err != nil {
 		return err
 	}
-	end, err := t.offset(ctx, from.addr, cmdMaxOffset, queue)
+	end, err := t.offset(ctx, from.addr, remoting.GetMaxOffset, queue)
 	if err != nil {
 		return err
 	}
 	for at := max(first, end-maxScan); at < end; {
-		a, err := t.call(ctx, from.addr, cmdPull, map[string]string{
+		a, err := t.call(ctx, from.addr, remoting.PullMessage, map[string]string{
 			"consumerGroup": group, "topic": topic, "queueId": queue["queueId"], "queueOffset": strconv.FormatInt(at, 10),
 			"maxMsgNums": "32", "sysFlag": "4", "commitOffset": "0", "suspendTimeoutMillis": "0", // 4: the subscription is in the request
 			"subscription": "*", "subVersion": "0", "expressionType": "TAG",
-		}, nil, ansPullNotFound, ansPullRetry, ansPullMoved)
+		}, nil, remoting.PullNotFound, remoting.PullRetry, remoting.PullMoved)
 		if err != nil {
 			return err
 		}
-		next, err := strconv.ParseInt(a.ExtFields["nextBeginOffset"], 10, 64)
+		next, err := strconv.ParseInt(a.Fields["nextBeginOffset"], 10, 64)
 		if err != nil || next <= at {
 			return nil // the broker has no more for now
 		}
 		at = next
-		if a.Code == ansOK {
-			for _, m := range primitive.DecodeMessage(a.body) {
+		if a.Code == remoting.OK {
+			for _, m := range primitive.DecodeMessage(a.Body) {
 				fn(m)
 			}
 		}
@@ -107,7 +108,7 @@ func (t *topics) offset(ctx context.Context, addr string, command int, queue map
 	if err != nil {
 		return 0, err
 	}
-	return strconv.ParseInt(a.ExtFields["offset"], 10, 64)
+	return strconv.ParseInt(a.Fields["offset"], 10, 64)
 }
 
 // Retry implements mq.Queue: the letter goes to the group's topic of retries, as if it had

@@ -73,7 +73,7 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Queue, error) {
 		q.log = slog.New(slog.DiscardHandler)
 	}
 	LogTo(q.log)
-	q.topics = &topics{caller: caller{cfg.AccessKey, cfg.SecretKey}, cfg: &q.cfg, known: map[string]bool{}}
+	q.topics = &topics{cfg: &q.cfg, known: map[string]bool{}}
 	var err error
 	if q.metrics, err = newMetrics(deps.Metrics); err != nil {
 		return nil, fmt.Errorf("rocketmq metrics: %w", err)

@@ -12,6 +12,7 @@ import (
 
 	"hongyan/internal/mq"
 	"hongyan/internal/mq/mqtest"
+	"hongyan/internal/mq/rocketmq/remoting"
 	"hongyan/tests/servers"
 )
 
@@ -50,11 +51,11 @@ func remove(t testing.TB, cfg Config) {
 			group := cfg.groupName(topic, name)
 			for _, addr := range masters {
 				if name != "" {
-					_, _ = ts.call(ctx, addr, cmdDeleteGroup, map[string]string{"groupName": group, "removeOffset": "true"}, nil)
+					_, _ = ts.call(ctx, addr, remoting.DeleteGroup, map[string]string{"groupName": group, "removeOffset": "true"}, nil)
 				}
 				for _, dropped := range []string{cfg.topicName(topic), retryPrefix + group, deadPrefix + group} {
-					_, _ = ts.call(ctx, addr, cmdDropTopic, map[string]string{"topic": dropped}, nil)
-					_, _ = ts.call(ctx, cfg.NameServers[0], cmdForgetTopic, map[string]string{"topic": dropped}, nil)
+					_, _ = ts.call(ctx, addr, remoting.DropTopic, map[string]string{"topic": dropped}, nil)
+					_, _ = ts.call(ctx, cfg.NameServers[0], remoting.ForgetTopic, map[string]string{"topic": dropped}, nil)
 				}
 			}
 		}

@@ -9,15 +9,22 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+
+	"hongyan/internal/mq/rocketmq/remoting"
 )
 
 // topics knows which topics exist, and makes those that may be made.
 type topics struct {
-	caller
 	cfg *Config
 
 	mu    sync.Mutex
 	known map[string]bool // by RocketMQ's name
+}
+
+// call makes one request of a name server or a broker.
+func (t *topics) call(ctx context.Context, addr string, code int, fields map[string]string, body []byte, ok ...int) (*remoting.Answer, error) {
+	keys := remoting.Keys{Access: t.cfg.AccessKey, Secret: t.cfg.SecretKey}
+	return remoting.Call(ctx, addr, keys, &remoting.Request{Code: code, Fields: fields, Body: body}, ok...)
 }
 
 // route is where a topic is.
@@ -27,8 +34,8 @@ type route struct {
 		Read   int    `json:"readQueueNums"`
 	} `json:"queueDatas"`
 	Brokers []struct {
-		Name  string            `json:"brokerName"`
-		Addrs map[string]string `json:"brokerAddrs"` // by id; "0" is the master
+		Name  string         `json:"brokerName"`
+		Addrs remoting.Addrs `json:"brokerAddrs"`
 	} `json:"brokerDatas"`
 }
 
@@ -49,16 +56,16 @@ var errMissing = errors.New("not known to the name servers")
 func (t *topics) route(ctx context.Context, name string) (*route, error) {
 	var errs []error
 	for _, server := range t.cfg.NameServers {
-		a, err := t.call(ctx, server, cmdRoute, map[string]string{"topic": name, "acceptStandardJsonOnly": "true"}, nil, ansTopicNotExist)
+		a, err := t.call(ctx, server, remoting.GetRoute, map[string]string{"topic": name, "acceptStandardJsonOnly": "true"}, nil, remoting.TopicNotExist)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		if a.Code == ansTopicNotExist {
+		if a.Code == remoting.TopicNotExist {
 			return nil, errMissing
 		}
 		r := new(route)
-		return r, decodeLoose(a.body, r)
+		return r, remoting.Decode(a.Body, r)
 	}
 	return nil, fmt.Errorf("no name server answers: %w", errors.Join(errs...))
 }
@@ -67,22 +74,18 @@ func (t *topics) route(ctx context.Context, name string) (*route, error) {
 func (t *topics) masters(ctx context.Context) ([]string, error) {
 	var errs []error
 	for _, server := range t.cfg.NameServers {
-		a, err := t.call(ctx, server, cmdCluster, nil, nil)
+		a, err := t.call(ctx, server, remoting.GetCluster, nil, nil)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		var cluster struct {
-			Brokers map[string]struct {
-				Addrs map[string]string `json:"brokerAddrs"`
-			} `json:"brokerAddrTable"`
-		}
-		if err := decodeLoose(a.body, &cluster); err != nil {
-			return nil, fmt.Errorf("brokers: %w", err)
+		brokers, err := remoting.Brokers(a.Body)
+		if err != nil {
+			return nil, err
 		}
 		var list []string
-		for _, b := range cluster.Brokers {
-			if addr := b.Addrs["0"]; addr != "" {
+		for _, addrs := range brokers {
+			if addr := addrs["0"]; addr != "" {
 				list = append(list, addr)
 			}
 		}
@@ -126,7 +129,7 @@ func (t *topics) create(ctx context.Context, name string) error {
 	}
 	queues := strconv.Itoa(t.cfg.Queues)
 	for _, addr := range masters {
-		_, err := t.call(ctx, addr, cmdUpdateTopic, map[string]string{
+		_, err := t.call(ctx, addr, remoting.UpdateTopic, map[string]string{
 			"topic": name, "defaultTopic": "TBW102", "readQueueNums": queues, "writeQueueNums": queues,
 			"perm": "6", "topicFilterType": "SINGLE_TAG", "topicSysFlag": "0", "order": "false",
 		}, nil)
@@ -170,7 +173,7 @@ func (t *topics) ensureGroup(ctx context.Context, name string) error {
 		return err
 	}
 	for _, addr := range masters {
-		if _, err := t.call(ctx, addr, cmdUpdateGroup, nil, group); err != nil {
+		if _, err := t.call(ctx, addr, remoting.UpdateGroup, nil, group); err != nil {
 			return fmt.Errorf("create group %s at %s: %w", name, addr, err)
 		}
 	}
