@@ -183,6 +183,80 @@ func TestPagesNameTestsThatExist(t *testing.T) {
 	}
 }
 
+// guides are the pages that people follow: docs, and the READMEs of other folders.
+func guides(t *testing.T) []string {
+	t.Helper()
+	pages := []string{"README.md", "examples/README.md", "deploy/servers/README.md"}
+	for _, pattern := range []string{"docs/*.md", "docs/decisions/*.md"} {
+		list, err := fs.Glob(os.DirFS(root), pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages = append(pages, list...)
+	}
+	return pages
+}
+
+// TestPagesNameCommandsThatExist: "hongyan db promote" on a page is a command, and so are its
+// flags somewhere in cmd/hongyan.
+func TestPagesNameCommandsThatExist(t *testing.T) {
+	files, err := fs.Glob(os.DirFS(root), "cmd/hongyan/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var source strings.Builder
+	for _, f := range files {
+		source.WriteString(page(t, f))
+	}
+	commands := []string{"das", "entry", "extlogic", "httpentry", "imui", "jtransit", "logic", "help"} // targets
+	for _, m := range regexp.MustCompile(`Use:\s+"([a-z-]+)`).FindAllStringSubmatch(source.String(), -1) {
+		commands = append(commands, m[1])
+	}
+	parents := []string{"bench", "config", "control", "db", "mq", "dlq"} // their next word is a command too
+	line := regexp.MustCompile("(?m)(?:^|[`(/ ])hongyan((?: [a-z-]+)+)([^`\n]*)")
+	flag := regexp.MustCompile(`--([a-z-]+)`)
+	for _, name := range guides(t) {
+		code := strings.Join(regexp.MustCompile("(?ms)^```.*?^```|`[^`\n]+`").FindAllString(page(t, name), -1), "\n")
+		for _, m := range line.FindAllStringSubmatch(code, -1) {
+			for _, word := range strings.Fields(m[1]) {
+				if !slices.Contains(commands, word) {
+					t.Errorf("%s: hongyan%s: there is no %s", name, m[1], word)
+				}
+				if !slices.Contains(parents, word) {
+					break
+				}
+			}
+			for _, f := range flag.FindAllStringSubmatch(m[2], -1) {
+				if !strings.Contains(source.String(), `"`+f[1]+`"`) {
+					t.Errorf("%s: hongyan%s: there is no flag --%s", name, m[1], f[1])
+				}
+			}
+		}
+	}
+}
+
+// TestPagesNameKeysThatExist: `tier.key` on a page is a key of docs/configuration.md.
+func TestPagesNameKeysThatExist(t *testing.T) {
+	var keys []string
+	sections := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_.\\[\\]]+)` \\|").FindAllStringSubmatch(page(t, "docs/configuration.md"), -1) {
+		keys = append(keys, m[1])
+		section, _, _ := strings.Cut(m[1], ".")
+		sections[section] = true
+	}
+	if len(keys) < 100 {
+		t.Fatalf("only %d keys found on the page of the configuration", len(keys))
+	}
+	for _, name := range guides(t) {
+		for _, m := range regexp.MustCompile("`([a-z]+)(\\.[a-z_.]+)(?::[^`]*)?`").FindAllStringSubmatch(page(t, name), -1) {
+			ending := path.Ext(m[1] + m[2])
+			if sections[m[1]] && !slices.Contains(keys, m[1]+m[2]) && !slices.Contains([]string{".go", ".json", ".md", ".proto", ".yaml"}, ending) {
+				t.Errorf("%s speaks of %s%s, which is no key", name, m[1], m[2])
+			}
+		}
+	}
+}
+
 // TestRulesSayWhereTheyLive: "file.go (name, name)" on docs/races.md names functions,
 // methods or fields of that file. Words with spaces are prose.
 func TestRulesSayWhereTheyLive(t *testing.T) {
