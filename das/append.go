@@ -265,7 +265,7 @@ func (p *plan) appendWhole(it *item, c *conversation, e *entry, apply func(*conv
 			return err
 		}
 		t.conv = c
-		t.row.LastSeq, t.row.LastOrd = c.tx.seq, c.tx.of(s)
+		t.row.LastEpoch, t.row.LastSeq, t.row.LastOrd = p.w.epochs[c.bucket], c.tx.seq, c.tx.of(s)
 		t.row.Blocked = c.tx.flags&blocks(s) != 0
 		switch {
 		case read.seq == 0:

@@ -33,7 +33,7 @@ func (p *plan) build() error {
 		f := &p.fans[i]
 		o := p.owner(f.from.boot)
 		f.entry = len(o.fanOut)
-		o.fanOut = append(o.fanOut, store.FanOutEntry{Conv: f.conv, LastSeq: f.lastSeq, Members: f.members})
+		o.fanOut = append(o.fanOut, store.FanOutEntry{Conv: f.conv, Epoch: f.epoch, LastSeq: f.lastSeq, Members: f.members})
 	}
 	p.buildSessions()
 	if err := p.numberRows(); err != nil {

@@ -13,6 +13,7 @@ type fan struct {
 	from    *caller
 	item    *item // whose outcome carries the order: the last of the caller for this conversation
 	conv    store.Key
+	epoch   uint64 // of the conversation's bucket; 0: a READ that could not tell
 	lastSeq uint64 // 0: only the peer's read position moved
 	members []store.FanOutMember
 	entries []*entry
@@ -27,7 +28,7 @@ type fan struct {
 func (p *plan) order(it *item, c *conversation, e *entry) {
 	it.out.entry = e
 	f := p.fanOf(it, c)
-	f.item, f.lastSeq = it, c.tx.seq
+	f.item, f.epoch, f.lastSeq = it, p.w.epochs[c.bucket], c.tx.seq
 	f.members = membersAt(f.members[:0], c, c.tx.position, c.tx.flags)
 	f.entries = append(f.entries, e)
 }
@@ -62,14 +63,14 @@ func (p *plan) orderAgain(it *item, c *conversation, first *entry) *tier.FanOutO
 	members := membersAt(nil, c, c.head, c.flags)
 	return &tier.FanOutOrder{
 		Tenant: c.key.Tenant, Shard: p.w.das.outbox.shard,
-		Members:  tellMembers(members, c.key.ID, c.head.seq, p.ms),
+		Members:  tellMembers(members, c.key.ID, p.w.epochs[c.bucket], c.head.seq, p.ms),
 		Messages: []*im.Message{first.tell()},
 	}
 }
 
 // orderRead notes that the peer is to learn how far the user has read (R22, two-stage).
-func (p *plan) orderRead(it *item, key store.Key, id conv.ID, uid string, seq uint64) {
-	p.fans = append(p.fans, fan{from: it.from, item: it, conv: key, members: []store.FanOutMember{
+func (p *plan) orderRead(it *item, key store.Key, id conv.ID, uid string, epoch, seq uint64) {
+	p.fans = append(p.fans, fan{from: it.from, item: it, conv: key, epoch: epoch, members: []store.FanOutMember{
 		{UID: id.Peer(uid), PeerReadSeq: seq},
 	}})
 	it.out.conv = key.ID
@@ -80,7 +81,7 @@ func (f *fan) told(ms int64) *tier.FanOutOrder {
 	shard, n := toldN(f.row)
 	o := &tier.FanOutOrder{
 		Owner: f.from.boot, Row: n, Entry: uint32(f.entry), Shard: shard, Entries: f.of,
-		Tenant: f.conv.Tenant, Members: tellMembers(f.members, f.conv.ID, f.lastSeq, ms),
+		Tenant: f.conv.Tenant, Members: tellMembers(f.members, f.conv.ID, f.epoch, f.lastSeq, ms),
 	}
 	if len(f.entries) > 0 {
 		o.Messages = make([]*im.Message, len(f.entries))
@@ -91,11 +92,11 @@ func (f *fan) told(ms int64) *tier.FanOutOrder {
 	return o
 }
 
-func tellMembers(list []store.FanOutMember, convID string, lastSeq uint64, ms int64) []*tier.FanOut {
+func tellMembers(list []store.FanOutMember, convID string, epoch, lastSeq uint64, ms int64) []*tier.FanOut {
 	told := make([]*tier.FanOut, len(list))
 	for i, m := range list {
 		told[i] = &tier.FanOut{
-			Uid: m.UID, Conv: convID, LastSeq: lastSeq, LastOrd: m.LastOrd,
+			Uid: m.UID, Conv: convID, Epoch: epoch, LastSeq: lastSeq, LastOrd: m.LastOrd,
 			PeerReadSeq: m.PeerReadSeq, Blocked: m.Blocked, AtMs: ms,
 		}
 	}
@@ -103,7 +104,9 @@ func tellMembers(list []store.FanOutMember, convID string, lastSeq uint64, ms in
 }
 
 // fanOut plans the second stage: a member's row follows the log. One that is there already
-// takes no version and is told again (R08).
+// takes no version and is told again (R08). The log may have gone back since, to an older
+// copy of its database, while the row did not: then it has another epoch, and its new entries
+// under old numbers are news.
 func (p *plan) fanOut(it *item, f *tier.FanOut) error {
 	m, err := p.member(it.req.Tenant, f.Uid, f.Conv)
 	if err != nil {
@@ -111,18 +114,35 @@ func (p *plan) fanOut(it *item, f *tier.FanOut) error {
 	}
 	it.out.row, it.out.tellRow = m, true
 	row := m.current()
-	if f.LastSeq <= row.LastSeq && f.PeerReadSeq <= row.PeerReadSeq {
+	moved := f.LastSeq > 0 && !row.Reached(f.Epoch, f.LastSeq)
+	read := f.PeerReadSeq > row.PeerReadSeq && (f.Epoch == 0 || f.Epoch >= row.LastEpoch)
+	if !moved && !read {
 		return p.repushRow(it, m)
 	}
 	t, err := p.move(m, it.from, it.from.boot)
 	if err != nil {
 		return err
 	}
-	if f.LastSeq > t.row.LastSeq {
-		t.row.LastSeq, t.row.LastOrd, t.row.Blocked = f.LastSeq, f.LastOrd, f.Blocked
+	if moved {
+		if f.LastSeq < t.row.LastSeq {
+			forgetRead(&t.row, f)
+		}
+		t.row.LastEpoch, t.row.LastSeq, t.row.LastOrd, t.row.Blocked = f.Epoch, f.LastSeq, f.LastOrd, f.Blocked
 	}
-	t.row.PeerReadSeq = max(t.row.PeerReadSeq, f.PeerReadSeq)
+	if read {
+		t.row.PeerReadSeq = max(t.row.PeerReadSeq, f.PeerReadSeq)
+	}
 	return nil
+}
+
+// forgetRead takes read positions back before the new end of a log that went back: whoever
+// had read the entries that are lost has not read those that have their numbers now. One more
+// unread is better than a message that looks read.
+func forgetRead(row *store.Member, f *tier.FanOut) {
+	row.PeerReadSeq = min(row.PeerReadSeq, f.LastSeq-1)
+	if row.ReadSeq >= f.LastSeq {
+		row.ReadSeq, row.ReadOrd = f.LastSeq-1, min(row.ReadOrd, max(f.LastOrd, 1)-1)
+	}
 }
 
 // repushRow tells a row that needs no new version.

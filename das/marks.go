@@ -41,7 +41,7 @@ func (p *plan) read(it *item, r *tier.ReadMark) error {
 		return err
 	}
 	key := store.Key{Tenant: it.req.Tenant, ID: m.row.Conv}
-	p.orderRead(it, key, m.id, r.Uid, at.seq)
+	p.orderRead(it, key, m.id, r.Uid, r.Point.GetEpoch(), at.seq)
 	return nil
 }
 

@@ -146,7 +146,8 @@ func clamp(asked, byDefault, most uint32) int {
 
 // readPoint resolves a read position on a log; beyond its end, at its end (R24).
 func readPoint(v store.View, key store.Key, id conv.ID, uid string, seq uint64) (*tier.ReadPointReply, error) {
-	if _, err := epochOf(v, key); err != nil {
+	epoch, err := epochOf(v, key)
+	if err != nil {
 		return nil, err
 	}
 	head, err := v.Conv(key)
@@ -158,7 +159,7 @@ func readPoint(v store.View, key store.Key, id conv.ID, uid string, seq uint64) 
 	}
 	r := &tier.ReadPointReply{
 		Seq: head.Seq, Ord: head.Ord, Own: head.Own[uid],
-		HeadSeq: head.Seq, HeadOrd: head.Ord, HeadOwn: head.Own[uid],
+		HeadSeq: head.Seq, HeadOrd: head.Ord, HeadOwn: head.Own[uid], Epoch: epoch,
 	}
 	if seq >= head.Seq {
 		return r, nil

@@ -121,7 +121,7 @@ func (s *scan) fanOut(v store.View) (*tier.ScanReply, error) {
 		for n, e := range r.Entries {
 			row.Orders = append(row.Orders, &tier.FanOutOrder{
 				Owner: row.Owner, Row: row.N, Shard: row.Shard, Entry: uint32(n), Entries: uint32(len(r.Entries)),
-				Tenant: e.Conv.Tenant, Members: tellMembers(e.Members, e.Conv.ID, e.LastSeq, r.CreatedMS),
+				Tenant: e.Conv.Tenant, Members: tellMembers(e.Members, e.Conv.ID, e.Epoch, e.LastSeq, r.CreatedMS),
 			})
 		}
 		reply.Rows[i] = row

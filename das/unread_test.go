@@ -130,7 +130,7 @@ func TestR24ReadMayRunAheadOfTheFanOut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		equal(t, "point", *pt, tier.ReadPointReply{Seq: 2, Ord: 2, HeadSeq: 3, HeadOrd: 3})
+		equal(t, "point", *pt, tier.ReadPointReply{Seq: 2, Ord: 2, HeadSeq: 3, HeadOrd: 3, Epoch: 1})
 		mark := read("a", "p:a:b", 3)
 		mark.Read.Point = &tier.ReadPointReply{Seq: 3, Ord: 3, Own: 3, HeadSeq: 3, HeadOrd: 3, HeadOwn: 3}
 		equal(t, "with a point", b.write(d, mark).ok(t).items[0].Row.ReadSeq, 3)

@@ -8,16 +8,30 @@ import (
 )
 
 // Raise lifts the positions of m to those of old where old is ahead. LastOrd goes with
-// LastSeq and ReadOrd with ReadSeq; the settings stay as they are in m.
+// LastSeq and ReadOrd with ReadSeq; the settings stay as they are in m. Positions of another
+// epoch of the log are not comparable one by one: those of the higher LastEpoch win (R18).
 func (m *Member) Raise(old *Member) {
 	m.Version = max(m.Version, old.Version)
-	if old.LastSeq > m.LastSeq {
+	if old.LastEpoch < m.LastEpoch {
+		return
+	}
+	newer := old.LastEpoch > m.LastEpoch
+	m.LastEpoch = old.LastEpoch
+	if newer || old.LastSeq > m.LastSeq {
 		m.LastSeq, m.LastOrd = old.LastSeq, old.LastOrd
 	}
-	if old.ReadSeq > m.ReadSeq {
+	if newer || old.ReadSeq > m.ReadSeq {
 		m.ReadSeq, m.ReadOrd = old.ReadSeq, old.ReadOrd
 	}
-	m.PeerReadSeq = max(m.PeerReadSeq, old.PeerReadSeq)
+	if newer || old.PeerReadSeq > m.PeerReadSeq {
+		m.PeerReadSeq = old.PeerReadSeq
+	}
+}
+
+// Reached tells that the row knows the log up to seq of an epoch, or that its log has begun
+// a later epoch.
+func (m *Member) Reached(epoch, seq uint64) bool {
+	return epoch < m.LastEpoch || epoch == m.LastEpoch && seq <= m.LastSeq
 }
 
 // Raise lifts the position of d to that of old where old is ahead: positions compare as

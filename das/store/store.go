@@ -124,7 +124,8 @@ type Batch struct {
 	Rewrites []*Message
 
 	// Members are upserts of whole rows, under the fence of their user. Version, LastSeq,
-	// ReadSeq and PeerReadSeq are written as the greater of old and new (Member.Raise).
+	// ReadSeq and PeerReadSeq are written as the greater of old and new, those of a higher
+	// LastEpoch whatever they are (Member.Raise).
 	Members []MemberRow
 
 	// Outbox rows are inserted; one whose key exists is a repeated try and replaces it.
@@ -221,6 +222,7 @@ type Message struct {
 type Member struct {
 	Conv        string
 	Version     uint64
+	LastEpoch   uint64 // of the conversation's bucket when LastSeq was its end: positions in the log are pairs (R18)
 	LastSeq     uint64
 	LastOrd     uint64 // ord at LastSeq minus the user's own: unread = LastOrd - ReadOrd, never below 0
 	ReadSeq     uint64
@@ -328,6 +330,7 @@ type FanOutRow struct {
 // FanOutEntry is one conversation of a FanOutRow and who must learn of it.
 type FanOutEntry struct {
 	Conv    Key
+	Epoch   uint64 // of the conversation's bucket, at the commit
 	LastSeq uint64
 	Members []FanOutMember
 }

@@ -907,6 +907,7 @@ type FanOut struct {
 	PeerReadSeq uint64 `protobuf:"varint,5,opt,name=peer_read_seq" json:"peer_read_seq,omitempty"`
 	Blocked     bool   `protobuf:"varint,6,opt,name=blocked" json:"blocked,omitempty"` // this user blocks the other side, as of last_seq
 	AtMs        int64  `protobuf:"varint,7,opt,name=at_ms" json:"at_ms,omitempty"`
+	Epoch       uint64 `protobuf:"varint,8,opt,name=epoch" json:"epoch,omitempty"` // of the conversation's bucket when last_seq was its end; positions are pairs (R18)
 }
 
 func (x *FanOut) Reset() { *x = FanOut{} }
@@ -960,6 +961,13 @@ func (x *FanOut) GetBlocked() bool {
 func (x *FanOut) GetAtMs() int64 {
 	if x != nil {
 		return x.AtMs
+	}
+	return 0
+}
+
+func (x *FanOut) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
 	}
 	return 0
 }
@@ -2440,6 +2448,7 @@ type ReadPointReply struct {
 	HeadSeq uint64 `protobuf:"varint,4,opt,name=head_seq" json:"head_seq,omitempty"`
 	HeadOrd uint64 `protobuf:"varint,5,opt,name=head_ord" json:"head_ord,omitempty"`
 	HeadOwn uint64 `protobuf:"varint,6,opt,name=head_own" json:"head_own,omitempty"`
+	Epoch   uint64 `protobuf:"varint,7,opt,name=epoch" json:"epoch,omitempty"`
 }
 
 func (x *ReadPointReply) Reset() { *x = ReadPointReply{} }
@@ -2486,6 +2495,13 @@ func (x *ReadPointReply) GetHeadOrd() uint64 {
 func (x *ReadPointReply) GetHeadOwn() uint64 {
 	if x != nil {
 		return x.HeadOwn
+	}
+	return 0
+}
+
+func (x *ReadPointReply) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
 	}
 	return 0
 }

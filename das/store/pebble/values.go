@@ -121,7 +121,7 @@ const (
 // appendMember encodes a row; its conversation is in the key. The version comes first, for
 // memberVersion.
 //
-//	version byte, version, flags, last_seq, last_ord, read_seq, read_ord, peer_read_seq,
+//	version byte, version, flags, last_epoch, last_seq, last_ord, read_seq, read_ord, peer_read_seq,
 //	updated_ms, [remark]
 func appendMember(dst []byte, m *store.Member) []byte {
 	var flags byte
@@ -138,6 +138,7 @@ func appendMember(dst []byte, m *store.Member) []byte {
 	}
 	dst = binary.AppendUvarint(append(dst, valueV1), m.Version)
 	dst = append(dst, flags)
+	dst = binary.AppendUvarint(dst, m.LastEpoch)
 	dst = binary.AppendUvarint(dst, m.LastSeq)
 	dst = binary.AppendUvarint(dst, m.LastOrd)
 	dst = binary.AppendUvarint(dst, m.ReadSeq)
@@ -154,7 +155,7 @@ func decodeMember(val []byte, conv string) (store.Member, error) {
 	r := newReader(val, valueV1)
 	m := store.Member{Conv: conv, Version: r.uvarint()}
 	flags := r.byte()
-	m.LastSeq, m.LastOrd = r.uvarint(), r.uvarint()
+	m.LastEpoch, m.LastSeq, m.LastOrd = r.uvarint(), r.uvarint(), r.uvarint()
 	m.ReadSeq, m.ReadOrd = r.uvarint(), r.uvarint()
 	m.PeerReadSeq = r.uvarint()
 	m.UpdatedMS = int64(r.uvarint())

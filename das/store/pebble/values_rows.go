@@ -59,14 +59,14 @@ func decodePush(val []byte) (store.Push, error) {
 // appendFanOut encodes a row; its key holds owner and n.
 //
 //	version, created_ms, number of entries,
-//	  each: tenant, conv, last_seq, number of members, each: blocked, uid, last_ord, peer_read_seq
+//	  each: tenant, conv, epoch, last_seq, number of members, each: blocked, uid, last_ord, peer_read_seq
 func appendFanOut(dst []byte, r *store.FanOutRow) []byte {
 	dst = binary.AppendUvarint(append(dst, valueV1), uint64(r.CreatedMS))
 	dst = binary.AppendUvarint(dst, uint64(len(r.Entries)))
 	for i := range r.Entries {
 		e := &r.Entries[i]
 		dst = appendText(appendText(dst, e.Conv.Tenant), e.Conv.ID)
-		dst = binary.AppendUvarint(dst, e.LastSeq)
+		dst = binary.AppendUvarint(binary.AppendUvarint(dst, e.Epoch), e.LastSeq)
 		dst = binary.AppendUvarint(dst, uint64(len(e.Members)))
 		for j := range e.Members {
 			m := &e.Members[j]
@@ -86,7 +86,7 @@ func decodeFanOut(val []byte, key store.RowKey) (store.FanOutRow, error) {
 	r := newReader(val, valueV1)
 	row := store.FanOutRow{RowKey: key, CreatedMS: int64(r.uvarint())}
 	for range r.count() {
-		e := store.FanOutEntry{Conv: store.Key{Tenant: r.text(), ID: r.text()}, LastSeq: r.uvarint()}
+		e := store.FanOutEntry{Conv: store.Key{Tenant: r.text(), ID: r.text()}, Epoch: r.uvarint(), LastSeq: r.uvarint()}
 		for range r.count() {
 			m := store.FanOutMember{Blocked: r.byte() == 1, UID: r.text()}
 			m.LastOrd, m.PeerReadSeq = r.uvarint(), r.uvarint()

@@ -215,27 +215,33 @@ func (sc *script) woken(list []store.WokenMark) {
 	}, " ON DUPLICATE KEY UPDATE writes=writes+1,woken=GREATEST(woken,VALUES(woken))", nil)
 }
 
-const memberColumns = "conv,version,last_seq,last_ord,read_seq,read_ord,peer_read_seq,blocked,pinned,muted,hidden,remark,updated_ms"
+const memberColumns = "conv,version,last_epoch,last_seq,last_ord,read_seq,read_ord,peer_read_seq,blocked,pinned,muted,hidden,remark,updated_ms"
 
-// members is Member.Raise in SQL: assignments run from left to right, and each ordinal goes
-// before the seq it belongs to.
+// members is Member.Raise in SQL: assignments run from left to right, each ordinal goes
+// before the seq it belongs to, and the epoch by which all are compared comes last.
 func (sc *script) members(list []store.MemberRow) {
 	sc.insertMembers(list, raiseMember)
 }
 
-const raiseMember = " ON DUPLICATE KEY UPDATE version=GREATEST(version,VALUES(version))," +
-	"last_ord=IF(last_seq>VALUES(last_seq),last_ord,VALUES(last_ord)),last_seq=GREATEST(last_seq,VALUES(last_seq))," +
-	"read_ord=IF(read_seq>VALUES(read_seq),read_ord,VALUES(read_ord)),read_seq=GREATEST(read_seq,VALUES(read_seq))," +
-	"peer_read_seq=GREATEST(peer_read_seq,VALUES(peer_read_seq))," +
+var raiseMember = " ON DUPLICATE KEY UPDATE version=GREATEST(version,VALUES(version))," +
+	raised("last_ord", "last_seq") + raised("last_seq", "last_seq") +
+	raised("read_ord", "read_seq") + raised("read_seq", "read_seq") +
+	raised("peer_read_seq", "peer_read_seq") + "last_epoch=GREATEST(last_epoch,VALUES(last_epoch))," +
 	"blocked=VALUES(blocked),pinned=VALUES(pinned),muted=VALUES(muted),hidden=VALUES(hidden)," +
 	"remark=VALUES(remark),updated_ms=VALUES(updated_ms)"
+
+// raised writes a column of a position of the log, unless the row's is ahead.
+func raised(column, seq string) string {
+	return column + "=IF(last_epoch>VALUES(last_epoch) OR last_epoch=VALUES(last_epoch) AND " + seq + ">VALUES(" + seq + ")," +
+		column + ",VALUES(" + column + ")),"
+}
 
 func (sc *script) insertMembers(list []store.MemberRow, tail string) {
 	sc.rows("INSERT INTO member (bucket,tenant,uid,"+memberColumns+") VALUES ", len(list), func(t *text, i int) {
 		r := &list[i]
 		t.key(r.User)
 		t.strs(r.Conv)
-		t.uints(r.Version, r.LastSeq, r.LastOrd, r.ReadSeq, r.ReadOrd, r.PeerReadSeq)
+		t.uints(r.Version, r.LastEpoch, r.LastSeq, r.LastOrd, r.ReadSeq, r.ReadOrd, r.PeerReadSeq)
 		for _, on := range [...]bool{r.Blocked, r.Pinned, r.Muted, r.Hidden} {
 			t.raw(",")
 			t.flag(on)

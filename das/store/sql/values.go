@@ -49,14 +49,14 @@ func decodeOwn(val []byte) (map[string]uint64, error) {
 	return own, r.end()
 }
 
-// appendFanOut encodes entries: tenant, conv, last_seq, number of members, each: blocked,
+// appendFanOut encodes entries: tenant, conv, epoch, last_seq, number of members, each: blocked,
 // uid, last_ord, peer_read_seq.
 func appendFanOut(dst []byte, entries []store.FanOutEntry) []byte {
 	dst = binary.AppendUvarint(append(dst, valueV1), uint64(len(entries)))
 	for i := range entries {
 		e := &entries[i]
 		dst = appendString(appendString(dst, e.Conv.Tenant), e.Conv.ID)
-		dst = binary.AppendUvarint(dst, e.LastSeq)
+		dst = binary.AppendUvarint(binary.AppendUvarint(dst, e.Epoch), e.LastSeq)
 		dst = binary.AppendUvarint(dst, uint64(len(e.Members)))
 		for _, m := range e.Members {
 			blocked := byte(0)
@@ -74,7 +74,7 @@ func appendFanOut(dst []byte, entries []store.FanOutEntry) []byte {
 func decodeFanOut(val []byte) (entries []store.FanOutEntry, err error) {
 	r := newReader(val)
 	for range r.count() {
-		e := store.FanOutEntry{Conv: store.Key{Tenant: r.str(), ID: r.str()}, LastSeq: r.uint()}
+		e := store.FanOutEntry{Conv: store.Key{Tenant: r.str(), ID: r.str()}, Epoch: r.uint(), LastSeq: r.uint()}
 		for range r.count() {
 			e.Members = append(e.Members, store.FanOutMember{
 				Blocked: r.byte() == 1, UID: r.str(), LastOrd: r.uint(), PeerReadSeq: r.uint(),

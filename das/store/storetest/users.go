@@ -37,6 +37,15 @@ func testMemberRaise(f *fixture) {
 	equal(f, "row", got, store.Member{
 		Conv: "c", Version: 3, LastSeq: 12, LastOrd: 9, ReadSeq: 7, ReadOrd: 6, PeerReadSeq: 5,
 	})
+
+	// R18: the log went back and began anew at a higher epoch. Seen to fail with positions raised
+	// one by one.
+	back := store.Member{LastEpoch: 2, LastSeq: 5, LastOrd: 4, ReadSeq: 4, ReadOrd: 3, PeerReadSeq: 2}
+	want = back
+	want.Conv, want.Version = "c", 4
+	equal(f, "row of a later epoch", put(3, back), want)
+	want.Version = 5
+	equal(f, "row of an earlier epoch", put(4, store.Member{LastEpoch: 1, LastSeq: 99, LastOrd: 9, ReadSeq: 98, ReadOrd: 9, PeerReadSeq: 97}), want)
 }
 
 func testChanges(f *fixture) {
@@ -188,7 +197,7 @@ func testPushes(f *fixture) {
 
 func fanOutRow(owner string, n uint64, at int64) store.FanOutRow {
 	return store.FanOutRow{RowKey: store.RowKey{Owner: owner, N: n}, CreatedMS: at, Entries: []store.FanOutEntry{{
-		Conv: chat, LastSeq: 300 + n,
+		Conv: chat, Epoch: 1 << 40, LastSeq: 300 + n,
 		Members: []store.FanOutMember{{UID: "alice", LastOrd: 3, PeerReadSeq: 2, Blocked: true}, {UID: "bob"}},
 	}, {Conv: desk, LastSeq: 1}}}
 }

@@ -75,6 +75,7 @@ CREATE TABLE member (
   uid           VARBINARY(255)  NOT NULL,
   conv          VARBINARY(255)  NOT NULL,
   version       BIGINT UNSIGNED NOT NULL,
+  last_epoch    BIGINT UNSIGNED NOT NULL,
   last_seq      BIGINT UNSIGNED NOT NULL,
   last_ord      BIGINT UNSIGNED NOT NULL,
   read_seq      BIGINT UNSIGNED NOT NULL,
