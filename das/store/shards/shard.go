@@ -91,21 +91,36 @@ func (s *shard) look(ctx context.Context) {
 		asked.Go(func() { m.look(ctx) })
 	}
 	asked.Wait()
+	highest := s.highest()
+	for _, m := range s.members {
+		// They were not asked at the same moment: a bucket of a higher epoch may have been loaded in
+		// between, and a copy told of it that was asked later. The source of a copy knows it by now;
+		// one that was left behind by a promotion still does not.
+		if role, err := m.last(); err == nil && role.Writable && role.Epoch < highest {
+			m.look(ctx)
+		}
+	}
 	if ctx.Err() == nil {
 		s.decide()
 	}
 }
 
-// decide follows the member that takes writes and has the highest epoch. One whose epoch is
-// below the highest ever seen was left behind by a promotion, whatever it says of itself.
-func (s *shard) decide() {
-	now := s.primary.Load()
+// highest is the highest epoch ever seen on any member.
+func (s *shard) highest() uint64 {
 	epoch := s.epoch.Load()
 	for _, m := range s.members {
 		if role, err := m.last(); err == nil {
 			epoch = max(epoch, role.Epoch)
 		}
 	}
+	return epoch
+}
+
+// decide follows the member that takes writes and has the highest epoch. One whose epoch is
+// below the highest ever seen was left behind by a promotion, whatever it says of itself.
+func (s *shard) decide() {
+	now := s.primary.Load()
+	epoch := s.highest()
 	s.epoch.Store(epoch)
 	var best *member
 	for _, m := range s.members {

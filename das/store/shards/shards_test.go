@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -312,6 +313,51 @@ func TestZZ20FollowsThePromotedCopy(t *testing.T) {
 			t.Fatalf("only the old primary is there: %v", err)
 		}
 	})
+}
+
+// A bucket of a higher epoch is loaded after the primary was asked and before its copy is: the
+// primary is not outdated. Seen red: with decide on what the first question told, there is no
+// writer until the next look.
+func TestPrimaryIsKeptWhileABucketOfAHigherEpochIsLoaded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg, s := pair()
+		var between sync.Once
+		var load atomic.Bool
+		opener := func(_ context.Context, dsn string) (shards.Database, error) {
+			db := &server{s.all[dsn], s, dsn}
+			if dsn == "p" {
+				return db, nil
+			}
+			return lateCopy{db, func() {
+				if !load.Load() {
+					return
+				}
+				time.Sleep(time.Millisecond) // the primary has answered
+				between.Do(func() { _ = s.all["p"].SetBucket(context.Background(), 9, store.BucketState{Epoch: 5}) })
+			}}, nil
+		}
+		st, err := shards.Open(context.Background(), cfg, shards.Deps{Open: opener, Map: shards.Map{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer st.Close()
+		load.Store(true)
+		time.Sleep(cfg.Look + 10*time.Millisecond)
+		if err := st.Commit(t.Context(), entry(chatOf(true), 1, 1, 1)); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// lateCopy answers for its role after something has happened.
+type lateCopy struct {
+	*server
+	before func()
+}
+
+func (c lateCopy) Role(ctx context.Context) (store.Role, error) {
+	c.before()
+	return c.server.Role(ctx)
 }
 
 // A primary that misses a look or two is not given up.
