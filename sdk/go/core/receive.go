@@ -52,6 +52,7 @@ func (c *Core) take(now time.Time, ch change) {
 		c.askSync(now, 0)
 	case v <= here.Version:
 		c.fill(now, ch.row)
+		c.unheard(now, v)
 	case v == here.Version+1:
 		c.apply(now, ch)
 		c.catchUp(now)
@@ -298,6 +299,18 @@ func (c *Core) forgetUnconfirmed() {
 		c.dirty = slices.DeleteFunc(c.dirty, func(d *log) bool { return d == l })
 		c.after().Forget = append(c.after().Forget, id)
 		c.emit(Removed{Conv: id})
+	}
+}
+
+// unheard: the server repeats a version that was acknowledged on this connection, or is about
+// to be, so it may not have heard of it.
+func (c *Core) unheard(now time.Time, version uint64) {
+	if version > c.acked.Version {
+		return
+	}
+	c.acked.Version = version - 1
+	if c.ackDue.IsZero() {
+		c.ackDue = now.Add(c.cfg.AckDelay)
 	}
 }
 

@@ -88,8 +88,11 @@ func (c *Core) writeAsk(now time.Time, a *ask) {
 }
 
 func (c *Core) onAnswer(now time.Time, a *ask, r answer) {
-	if !slices.Contains(c.asks, a) {
-		return // cancelled or expired: reply is the caller's again
+	if !slices.Contains(c.asks, a) { // cancelled or expired: reply is the caller's again
+		if r.err == nil {
+			c.told(now, a.cmd, r.body)
+		}
+		return
 	}
 	if r.err != nil {
 		c.finish(a, r.err)
@@ -113,13 +116,19 @@ func (c *Core) onAnswer(now time.Time, a *ask, r answer) {
 			}
 		}
 	case *im.SettingsAck:
-		if row := reply.Conversation; row != nil {
-			own := *row // the answer belongs to the caller
-			own.Version = reply.Version
-			c.take(now, change{epoch: reply.Epoch, row: &own})
-		}
+		c.takeSettings(now, reply)
 	}
 	c.finish(a, nil)
+}
+
+// takeSettings takes the change that an answer to SETTINGS tells of.
+func (c *Core) takeSettings(now time.Time, ack *im.SettingsAck) {
+	if ack.Conversation == nil {
+		return
+	}
+	row := *ack.Conversation // the answer belongs to the caller
+	row.Version = ack.Version
+	c.take(now, change{epoch: ack.Epoch, row: &row})
 }
 
 // patchHistory: a slow answer must not bring back what was recalled meanwhile (R25).
@@ -226,6 +235,11 @@ func (c *Core) onReadAck(now time.Time, m *mark, seq uint64, a answer) {
 		c.unreadable(now, im.Cmd_READ)
 		return
 	}
+	c.takeRead(now, &ack)
+}
+
+// takeRead takes the change that an answer to READ tells of.
+func (c *Core) takeRead(now time.Time, ack *im.ReadAck) {
 	if ack.Conv == "" || c.logs[ack.Conv] == nil {
 		return
 	}

@@ -34,12 +34,42 @@ func (c *Core) Receive(now time.Time, f *wire.Frame) {
 }
 
 func (c *Core) response(now time.Time, f *wire.Frame) {
-	k := c.calls[f.Seq]
-	if k == nil {
-		return // of an earlier attempt that is settled, or nothing we asked
+	a := answer{err: refusal(f), body: f.Body}
+	if k := c.calls[f.Seq]; k != nil {
+		delete(c.calls, f.Seq)
+		k.done(now, a)
+		return
 	}
-	delete(c.calls, f.Seq)
-	k.done(now, answer{err: refusal(f), body: f.Body})
+	if a.err == nil && f.Seq <= c.seq && c.stage == online {
+		c.told(now, f.Cmd, f.Body)
+	}
+}
+
+// told takes an answer that nobody waits for any more: the request was written again, given
+// up, or answered before by another Logic. If it tells of a change, it counts: no push brings
+// a change to a connection that learns of it by an answer.
+func (c *Core) told(now time.Time, cmd im.Cmd, body []byte) {
+	var err error
+	switch cmd {
+	case im.Cmd_SEND, im.Cmd_RECALL, im.Cmd_EDIT:
+		var ack im.SendAck
+		if err = ack.Unmarshal(body); err == nil {
+			c.onSendAck(now, c.byID[ack.ClientMsgId], &ack)
+		}
+	case im.Cmd_READ:
+		var ack im.ReadAck
+		if err = ack.Unmarshal(body); err == nil {
+			c.takeRead(now, &ack)
+		}
+	case im.Cmd_SETTINGS:
+		var ack im.SettingsAck
+		if err = ack.Unmarshal(body); err == nil {
+			c.takeSettings(now, &ack)
+		}
+	}
+	if err != nil {
+		c.unreadable(now, cmd)
+	}
 }
 
 // refusal is the error a response carries, nil if it is ok.
@@ -222,7 +252,8 @@ func (c *Core) onNotice(now time.Time, n *im.Notice) {
 	}
 	here := c.saved.Cursor
 	if n.Head > 0 && n.Epoch == here.Epoch && n.Head <= here.Version {
-		return // it was on its way while we caught up
+		c.unheard(now, n.Head) // or it was on its way while we caught up
+		return
 	}
 	c.askSync(now, 0)
 }
