@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"hongyan/das/store"
@@ -31,10 +33,15 @@ type Mover struct {
 
 	// Resume goes on with a move that died. The operator knows that it did.
 	Resume bool
+	// Parallel is how many buckets are on their way at the same time, each by itself; 0 = 1. To
+	// move one of little data is a few waits for replicas and for the control centre.
+	Parallel int
 	// Page is how many rows are read or written at once; 0 = 500.
 	Page     int
 	Log      *slog.Logger       // nil = none
-	Progress func(MoveProgress) // called after every step; nil = not
+	Progress func(MoveProgress) // called after every step, one call at a time; nil = not
+
+	turn *sync.Mutex // of those that are on their way: publishing and telling
 }
 
 // MoveProgress tells how far a move has come.
@@ -68,15 +75,30 @@ const (
 	movePause = 200 * time.Millisecond
 )
 
-// Move moves buckets, one after the other. One that was moved before is passed over.
+// Move moves buckets. One that was moved before is passed over. After an error no other is
+// begun; those that are on their way are finished.
 func (m Mover) Move(ctx context.Context, buckets ...uint32) error {
+	m.turn = new(sync.Mutex)
 	return m.locked(ctx, func() error {
-		for _, b := range buckets {
-			if err := (&move{Mover: m, bucket: b}).run(ctx); err != nil {
-				return fmt.Errorf("move bucket %d from %s to %s: %w", b, m.FromName, m.ToName, err)
-			}
+		var movers sync.WaitGroup
+		var next, failed atomic.Int64
+		errs := make([]error, len(buckets))
+		for range max(1, min(m.Parallel, len(buckets))) {
+			movers.Go(func() {
+				for failed.Load() == 0 {
+					i := int(next.Add(1)) - 1
+					if i >= len(buckets) {
+						return
+					}
+					if err := (&move{Mover: m, bucket: buckets[i]}).run(ctx); err != nil {
+						failed.Add(1)
+						errs[i] = fmt.Errorf("move bucket %d from %s to %s: %w", buckets[i], m.FromName, m.ToName, err)
+					}
+				}
+			})
 		}
-		return nil
+		movers.Wait()
+		return errors.Join(errs...)
 	})
 }
 
@@ -183,6 +205,10 @@ type move struct {
 
 func (m *move) tell(step string, pass int) {
 	if m.Progress != nil {
+		if m.turn != nil {
+			m.turn.Lock()
+			defer m.turn.Unlock()
+		}
 		m.Progress(MoveProgress{Bucket: m.bucket, Step: step, Pass: pass, Rows: m.rows, Closed: m.closed})
 	}
 }
@@ -206,7 +232,11 @@ func (m *move) run(ctx context.Context) error {
 		return err
 	}
 	m.epoch = from.Epoch
-	if from.Open || !to.Open || to.Epoch != from.Epoch { // else it died before it could publish
+	handed, err := m.handedOver(ctx, from, to)
+	if err != nil {
+		return err
+	}
+	if !handed {
 		if err := m.prepare(ctx, to); err != nil {
 			return err
 		}
@@ -218,23 +248,30 @@ func (m *move) run(ctx context.Context) error {
 		}
 	}
 	m.tell("publish", 0)
+	if err := m.place(ctx, placed, revision); err != nil {
+		return err
+	}
+	m.tell("done", 0)
+	return nil
+}
+
+// place publishes that the bucket is at the target. The map may have changed for another
+// bucket since it was read.
+func (m *move) place(ctx context.Context, placed Map, revision int64) error {
+	m.turn.Lock()
+	defer m.turn.Unlock()
 	for try := 1; ; try++ {
 		err := m.publish(ctx, placed.With(m.ToName, m.bucket), revision)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, control.ErrConflict) || try == moveTries {
+		if err == nil || !errors.Is(err, control.ErrConflict) || try == moveTries {
 			return err
 		}
-		if placed, revision, err = m.load(ctx); err != nil { // the map of another bucket was changed
+		if placed, revision, err = m.load(ctx); err != nil {
 			return err
 		}
 		if placed.Shard(m.bucket) != m.FromName {
 			return fmt.Errorf("%w: %q", ErrElsewhere, placed.Shard(m.bucket))
 		}
 	}
-	m.tell("done", 0)
-	return nil
 }
 
 // states are the bucket's rows.
@@ -252,6 +289,29 @@ func stateOf(ctx context.Context, db store.Store, bucket uint32) (store.BucketSt
 	}
 	defer v.Close()
 	return v.Bucket(bucket)
+}
+
+// handedOver tells whether an earlier try has opened the target and died before it could
+// publish: the source is closed, the target open, and both hold the same. Either may have failed
+// over since, which raises its epoch: the bucket goes on at the higher one (R18). The rows at the
+// target are not of a lost history, for they were completed after the source's closing had
+// survived.
+func (m *move) handedOver(ctx context.Context, from, to store.BucketState) (bool, error) {
+	if from.Open || !to.Open {
+		return false, nil
+	}
+	if err := m.verify(ctx); err != nil {
+		if errors.Is(err, ErrDiffers) { // it was closed on the way to somewhere else
+			err = nil
+		}
+		return false, err
+	}
+	if to.Epoch < from.Epoch {
+		if err := m.set(ctx, m.To, store.BucketState{Epoch: from.Epoch, Open: true}); err != nil {
+			return false, fmt.Errorf("raise the epoch of the target: %w", err)
+		}
+	}
+	return true, nil
 }
 
 // prepare closes the bucket at the target, at the source's epoch. Rows of another epoch may be
@@ -306,7 +366,7 @@ func (m *move) handOver(ctx context.Context) (err error) {
 		if err != nil {
 			back, cancel := context.WithTimeout(context.WithoutCancel(ctx), moveTries*time.Second)
 			defer cancel()
-			err = errors.Join(err, m.reopen(back))
+			err = errors.Join(err, m.reopen(back, m.epoch))
 		}
 	}()
 	if err := m.set(ctx, m.From, store.BucketState{Epoch: m.epoch}); err != nil {
@@ -330,9 +390,10 @@ func (m *move) handOver(ctx context.Context) (err error) {
 	return nil
 }
 
-// reopen gives the bucket back to the source: only once the target is known to be closed.
-func (m *move) reopen(ctx context.Context) error {
-	if err := m.set(ctx, m.To, store.BucketState{Epoch: m.epoch}); err != nil {
+// reopen gives the bucket back to the source: only once the target is known to be closed, at its
+// epoch.
+func (m *move) reopen(ctx context.Context, target uint64) error {
+	if err := m.set(ctx, m.To, store.BucketState{Epoch: target}); err != nil {
 		return fmt.Errorf("the bucket stays closed, run the move again or take it back: %w", err)
 	}
 	if err := m.set(ctx, m.From, store.BucketState{Epoch: m.epoch, Open: true}); err != nil {
@@ -362,10 +423,7 @@ func (m *move) undo(ctx context.Context) error {
 	if from.Open {
 		return nil
 	}
-	if to.Open && to.Epoch != from.Epoch {
-		return fmt.Errorf("%w at epoch %d", ErrOccupied, to.Epoch)
-	}
-	return m.reopen(ctx)
+	return m.reopen(ctx, to.Epoch)
 }
 
 // set writes the bucket's row. It is tried again: to write it twice does no harm.

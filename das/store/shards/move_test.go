@@ -362,6 +362,47 @@ func TestMoveUnderLoad(t *testing.T) {
 	}
 }
 
+// Many buckets at once, the one that is written among them: everything as by one, one after the
+// other, and the map has them all. Seen red: without place reading the map anew.
+func TestMoveSeveralAtOnce(t *testing.T) {
+	k := keysOf(movingBucket)
+	synctest.Test(t, func(t *testing.T) {
+		m := newMoving(t, 3, k)
+		mover := m.mover(&killer{left: -1})
+		done := map[uint32]int{}
+		quiet := mover.Progress
+		mover.Parallel, mover.Progress = 4, func(p shards.MoveProgress) {
+			if p.Bucket == m.bucket && quiet != nil {
+				quiet(p)
+			}
+			if p.Step == "done" {
+				done[p.Bucket]++
+			}
+		}
+		buckets := []uint32{0, 1, 2, 3, 4, 5, 6, m.bucket, 8, 9, 10}
+		if err := mover.Move(t.Context(), buckets...); err != nil {
+			t.Fatal(err)
+		}
+		m.check("b1")
+		v, err := m.values.Value(t.Context(), shards.MapKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		placed, err := shards.ParseMap(v.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range buckets {
+			if done[b] != 1 || placed.Shard(b) != "b" {
+				t.Errorf("bucket %d: done %d times, at %s", b, done[b], placed.Shard(b))
+			}
+		}
+		if err := mover.Move(t.Context(), 0, 1, 600, 2); err != nil {
+			t.Fatalf("all are there: %v", err)
+		}
+	})
+}
+
 // A mover that dies at any of its calls leaves a bucket that is open in one place at most; the
 // move is run again, or taken back, and nothing is lost. Seen red: with reopen opening the source
 // first, and with prepare keeping the rows of another epoch.
@@ -465,6 +506,67 @@ func TestR18MoveStartsAnewAfterAFailover(t *testing.T) {
 		if m.state("b1") != (store.BucketState{Epoch: 2, Open: true}) {
 			t.Errorf("the epoch moves with the bucket: %+v", m.state("b1"))
 		}
+	})
+}
+
+// R18: a mover dies between the opening of the target and the map, and one of the two databases
+// fails over before the move is run again or taken back: its closed or open row rises with all
+// others. Seen red: the move was refused for ever, the target being open with rows at another
+// epoch, and so was taking it back; the bucket stayed closed.
+func TestR18FailoverBeforeTheMapIsPublished(t *testing.T) {
+	for _, failed := range []string{"a1", "b1"} {
+		for _, undo := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMoving(t, 1, keysOf(movingBucket))
+				k := &killer{left: -1}
+				dies := m.mover(k)
+				dies.Progress = func(p shards.MoveProgress) {
+					if m.write(); p.Step == "publish" {
+						k.left = 0
+					}
+				}
+				if err := dies.Move(t.Context(), m.bucket); !errors.Is(err, errKilled) {
+					t.Fatal(err)
+				}
+				raised := m.state(failed)
+				raised.Epoch = 2
+				if err := m.servers.all[failed].SetBucket(t.Context(), m.bucket, raised); err != nil {
+					t.Fatal(err)
+				}
+				again := m.mover(&killer{left: -1})
+				again.Resume, again.Progress = true, nil
+				at, other, epoch, end := "b1", "a1", uint64(2), again.Move
+				if undo {
+					at, other, end = "a1", "b1", again.Undo
+					epoch = m.state("a1").Epoch
+				}
+				if err := end(t.Context(), m.bucket); err != nil {
+					t.Fatal(err)
+				}
+				if got, want := m.content(m.servers.all[at]), m.content(m.twin); got != want {
+					t.Fatal(differ(got, want))
+				}
+				if m.state(at) != (store.BucketState{Epoch: epoch, Open: true}) || m.state(other).Open {
+					t.Errorf("the bucket is %+v at %s and %+v at %s", m.state(at), at, m.state(other), other)
+				}
+			})
+		}
+	}
+}
+
+// R17: a source that a move to elsewhere has closed is not taken for one that was handed over to
+// a target which never had the bucket: its row is open there, and nothing is in it. Seen red: the
+// map was published, and everybody found the bucket empty.
+func TestR17ClosedSourceAndUntouchedTarget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMoving(t, 1, keysOf(movingBucket))
+		if err := m.servers.all["a1"].SetBucket(t.Context(), m.bucket, store.BucketState{Epoch: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.mover(&killer{left: -1}).Move(t.Context(), m.bucket); err != nil {
+			t.Fatal(err)
+		}
+		m.check("b1")
 	})
 }
 
