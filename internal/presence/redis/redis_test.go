@@ -245,7 +245,9 @@ func TestP6OpensWithoutRedis(t *testing.T) {
 // A caller that gives up says nothing about Redis.
 func TestCallersDeadlineOpensNoCircuit(t *testing.T) {
 	s := servers.StartRedis(t)
-	c := open(t, config(s.Addr))
+	cfg := config(s.Addr)
+	cfg.Timeout = 5 * time.Second // of the cache's own: never what ends the call here
+	c := open(t, cfg)
 	s.Signal(stop)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
