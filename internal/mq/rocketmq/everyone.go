@@ -175,7 +175,7 @@ func (e *everyone) hear(_ context.Context, msgs ...*primitive.MessageExt) (consu
 		for _, l := range listeners {
 			e.tell(l, m)
 		}
-		e.q.metrics.handled.WithLabelValues(e.topic, "all", "done").Inc()
+		e.q.metrics.Handled.WithLabelValues(e.topic, "all", "done").Inc()
 	}
 	return consumer.ConsumeSuccess, nil
 }

@@ -295,7 +295,7 @@ func (g *group) consume(ctx context.Context, msgs ...*primitive.MessageExt) (con
 		return consumer.ConsumeRetryLater, nil
 	}
 	if err == nil {
-		g.q.metrics.handled.WithLabelValues(g.topic, g.name, "done").Inc()
+		g.q.metrics.Handled.WithLabelValues(g.topic, g.name, "done").Inc()
 		return consumer.ConsumeSuccess, nil
 	}
 	level := g.note(m, key, attempt, err)
@@ -376,11 +376,11 @@ const warnEvery = 10 * time.Second
 // note counts a failure and returns the delay level of the next attempt.
 func (g *group) note(m *primitive.MessageExt, key string, attempt int, err error) int {
 	if attempt >= mq.MaxAttempts || errors.Is(err, mq.ErrReject) {
-		g.q.metrics.handled.WithLabelValues(g.topic, g.name, "dead").Inc()
+		g.q.metrics.Handled.WithLabelValues(g.topic, g.name, "dead").Inc()
 		g.q.log.Error("message is a dead letter", "topic", g.topic, "group", g.name, "key", key, "msg_id", m.MsgId, "attempts", attempt, "err", err)
 		return levelDead
 	}
-	g.q.metrics.handled.WithLabelValues(g.topic, g.name, "again").Inc()
+	g.q.metrics.Handled.WithLabelValues(g.topic, g.name, "again").Inc()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.failed++; time.Since(g.warned) >= warnEvery {

@@ -172,7 +172,7 @@ func (s *sender) sendAll(ctx context.Context, parcels []*parcel, count int) erro
 		s.q.metrics.failed.WithLabelValues(s.topic).Add(float64(count))
 		return fmt.Errorf("publish to %s: %w", name, retryable(err))
 	}
-	s.q.metrics.published.WithLabelValues(s.topic).Add(float64(count))
+	s.q.metrics.Published.WithLabelValues(s.topic).Add(float64(count))
 	return nil
 }
 

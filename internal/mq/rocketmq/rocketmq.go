@@ -275,7 +275,7 @@ func (q *Queue) Health() error {
 			continue
 		}
 		q.metrics.queues.WithLabelValues(g.topic, g.name).Set(float64(queues))
-		q.metrics.lag.WithLabelValues(g.topic, g.name).Set(float64(lag))
+		q.metrics.Lag.WithLabelValues(g.topic, g.name).Set(float64(lag))
 		if queues == 0 {
 			errs = append(errs, fmt.Errorf("group %s of topic %s has no queue: does the group exist, is a broker there, are there more members than queues?",
 				q.cfg.groupName(g.topic, g.name), q.cfg.topicName(g.topic)))

@@ -72,7 +72,7 @@ func (q *Queue) broadcast(msgs []mq.Message) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, m := range msgs {
-		q.metrics.published.WithLabelValues(m.Topic).Inc()
+		q.metrics.Published.WithLabelValues(m.Topic).Inc()
 		m.Attempt = 1
 		for _, l := range q.listeners[m.Topic] {
 			select {

@@ -247,7 +247,7 @@ func (q *Queue) commit(_ context.Context, waiting []*publish) {
 	} else {
 		q.advance(next)
 		for _, e := range entries {
-			q.metrics.published.WithLabelValues(e.Topic).Inc()
+			q.metrics.Published.WithLabelValues(e.Topic).Inc()
 		}
 	}
 	for _, p := range waiting {

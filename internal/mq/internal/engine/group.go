@@ -136,7 +136,7 @@ func (g *group) load() error {
 		g.members = slices.DeleteFunc(g.members, func(m *member) bool { return m.ctx.Err() != nil })
 		from, room := g.next, g.q.opt.Window-g.lanes.loaded
 		idle := len(g.members) == 0
-		g.q.metrics.lag.WithLabelValues(g.topic, g.name).Set(float64(end - from + uint64(g.lanes.loaded)))
+		g.q.metrics.Lag.WithLabelValues(g.topic, g.name).Set(float64(end - from + uint64(g.lanes.loaded)))
 		g.mu.Unlock()
 		if from >= end || room <= 0 || idle {
 			return nil
@@ -267,7 +267,7 @@ func (g *group) endLocked(ln *lane, it *item, result string) {
 	g.touched = max(g.touched, it.N)
 	g.dirty = true
 	g.lanes.done(ln)
-	g.q.metrics.handled.WithLabelValues(g.topic, g.name, result).Inc()
+	g.q.metrics.Handled.WithLabelValues(g.topic, g.name, result).Inc()
 }
 
 func (g *group) failLocked(ln *lane, it *item, err error) {
@@ -278,7 +278,7 @@ func (g *group) failLocked(ln *lane, it *item, err error) {
 	g.touched = max(g.touched, it.N)
 	g.dirty = true
 	g.lanes.wait(ln, due)
-	g.q.metrics.handled.WithLabelValues(g.topic, g.name, "again").Inc()
+	g.q.metrics.Handled.WithLabelValues(g.topic, g.name, "again").Inc()
 	if g.failed++; now.Sub(g.warned) >= warnEvery {
 		g.q.opt.Log.Warn("queue handler failed, the message comes again", "topic", g.topic, "group", g.name, "key", it.Key,
 			"attempt", it.attempt, "in", due.Sub(now), "failures", g.failed, "err", err)
