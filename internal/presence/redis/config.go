@@ -2,17 +2,16 @@ package redis
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/redis/rueidis"
 
 	"hongyan/internal/presence"
+	"hongyan/internal/secure"
 )
 
 // Modes of a Redis.
@@ -121,25 +120,7 @@ func (c *TLSConfig) tls() (*tls.Config, error) {
 	if !c.Enabled {
 		return nil, nil
 	}
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
-	if c.CA != "" {
-		pem, err := os.ReadFile(c.CA)
-		if err != nil {
-			return nil, fmt.Errorf("tls: %w", err)
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("tls: no certificate in %s", c.CA)
-		}
-	}
-	if c.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(c.Cert, c.Key)
-		if err != nil {
-			return nil, fmt.Errorf("tls: %w", err)
-		}
-		cfg.Certificates = []tls.Certificate{pair}
-	}
-	return cfg, nil
+	return secure.Client{CA: c.CA, Cert: c.Cert, Key: c.Key, ServerName: c.ServerName}.Load()
 }
 
 // options are the client's. It neither retries, which is for the next renewal to do, nor
