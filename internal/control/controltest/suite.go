@@ -209,9 +209,14 @@ func watchOneTier(t *testing.T, c control.Center) {
 }
 
 func watchEnds(t *testing.T, c control.Center) {
+	endsWithItsContext(t, func(ctx context.Context) error { return c.Watch(ctx, "logic", func(control.Members) {}) })
+}
+
+func endsWithItsContext(t *testing.T, watch func(context.Context) error) {
+	t.Helper()
 	ctx, end := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- c.Watch(ctx, "logic", func(control.Members) {}) }()
+	go func() { done <- watch(ctx) }()
 	end()
 	select {
 	case err := <-done:

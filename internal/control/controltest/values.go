@@ -159,18 +159,7 @@ func watchOnePrefix(t *testing.T, values control.Values) {
 }
 
 func valuesWatchEnds(t *testing.T, values control.Values) {
-	ctx, end := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- values.WatchValues(ctx, "", func([]control.Value) {}) }()
-	end()
-	select {
-	case err := <-done:
-		if err != nil {
-			t.Fatalf("watch ended with %v", err)
-		}
-	case <-time.After(patience):
-		t.Fatal("watch goes on after its context ended")
-	}
+	endsWithItsContext(t, func(ctx context.Context) error { return values.WatchValues(ctx, "", func([]control.Value) {}) })
 }
 
 func valuesClosed(t *testing.T, values control.Values) {

@@ -89,19 +89,9 @@ func Open(cfg FileConfig, log *slog.Logger) (*File, error) {
 
 // Run looks at the file every interval, until ctx ends.
 func (f *File) Run(ctx context.Context) error {
-	tick := time.NewTicker(f.cfg.Interval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			before := f.Err()
-			if err := f.Reload(); err != nil && (before == nil || before.Error() != err.Error()) {
-				f.log.Error("control file refused, the last good content stays", "file", f.cfg.Path, "err", err)
-			}
-		}
-	}
+	return poll(ctx, f.cfg.Interval, f.Err, f.Reload, func(err error) {
+		f.log.Error("control file refused, the last good content stays", "file", f.cfg.Path, "err", err)
+	})
 }
 
 // Err tells why the file as it is now is not in use; nil = it is.

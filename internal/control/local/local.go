@@ -154,22 +154,7 @@ func (c *Center) Members(ctx context.Context, name string) (control.Members, err
 
 // Watch implements control.Center.
 func (c *Center) Watch(ctx context.Context, name string, fn func(control.Members)) error {
-	var shown control.Members
-	for first := true; ctx.Err() == nil; first = false {
-		state, change, err := c.look(name)
-		if err != nil {
-			return err
-		}
-		if first || !state.Equal(shown) {
-			fn(state)
-			shown = state
-		}
-		select {
-		case <-change:
-		case <-ctx.Done():
-		}
-	}
-	return nil
+	return follow(ctx, func() (control.Members, <-chan struct{}, error) { return c.look(name) }, control.Members.Equal, fn)
 }
 
 // Close ends all watches and registrations.

@@ -94,22 +94,8 @@ func (s *Services) WatchService(ctx context.Context, service string, fn func([]c
 	if err := control.ValidService(service); err != nil {
 		return err
 	}
-	var shown []control.Endpoint
-	for first := true; ctx.Err() == nil; first = false {
-		now, change, err := s.look(service)
-		if err != nil {
-			return err
-		}
-		if first || !reflect.DeepEqual(now, shown) {
-			fn(now)
-			shown = now
-		}
-		select {
-		case <-change:
-		case <-ctx.Done():
-		}
-	}
-	return nil
+	look := func() ([]control.Endpoint, <-chan struct{}, error) { return s.look(service) }
+	return follow(ctx, look, func(a, b []control.Endpoint) bool { return reflect.DeepEqual(a, b) }, fn)
 }
 
 func (s *Services) look(service string) ([]control.Endpoint, <-chan struct{}, error) {

@@ -59,9 +59,7 @@ func OpenValues(cfg ValuesConfig, log *slog.Logger) (*Values, error) {
 	if log != nil {
 		v.log = log
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v, v.reloadLocked()
+	return v, v.reload()
 }
 
 // Run looks at the file every interval, until ctx ends. Without a file it only waits.
@@ -70,21 +68,15 @@ func (v *Values) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	tick := time.NewTicker(v.cfg.Interval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			v.mu.Lock()
-			before := v.bad
-			if err := v.reloadLocked(); err != nil && (before == nil || before.Error() != err.Error()) {
-				v.log.Error("values file refused, the last good content stays", "file", v.cfg.Path, "err", err)
-			}
-			v.mu.Unlock()
-		}
-	}
+	return poll(ctx, v.cfg.Interval, v.Err, v.reload, func(err error) {
+		v.log.Error("values file refused, the last good content stays", "file", v.cfg.Path, "err", err)
+	})
+}
+
+func (v *Values) reload() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.reloadLocked()
 }
 
 // Err tells why the file as it is now is not in use; nil = it is.
@@ -154,22 +146,8 @@ func (v *Values) PutValue(ctx context.Context, key string, data []byte, revision
 
 // WatchValues implements control.Values.
 func (v *Values) WatchValues(ctx context.Context, prefix string, fn func([]control.Value)) error {
-	var shown []control.Value
-	for first := true; ctx.Err() == nil; first = false {
-		set, change, err := v.under(prefix)
-		if err != nil {
-			return err
-		}
-		if first || !slices.EqualFunc(set, shown, sameValue) {
-			fn(set)
-			shown = set
-		}
-		select {
-		case <-change:
-		case <-ctx.Done():
-		}
-	}
-	return nil
+	look := func() ([]control.Value, <-chan struct{}, error) { return v.under(prefix) }
+	return follow(ctx, look, func(a, b []control.Value) bool { return slices.EqualFunc(a, b, sameValue) }, fn)
 }
 
 func sameValue(a, b control.Value) bool { return a.Key == b.Key && a.Revision == b.Revision }
