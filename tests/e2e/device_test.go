@@ -22,10 +22,6 @@ type device struct {
 	shown    map[string]int                         // client_msg_id -> how often
 	modified map[uint64]hongyan.Modified
 	rows     map[string]*hongyan.Conversation
-	typing   int
-	sent     int // own messages that are stored
-	failed   []hongyan.Failed
-	kicked   []hongyan.Kicked
 }
 
 // newDevice connects a new device of uid over the transport: tcp, ws or http.
@@ -66,12 +62,9 @@ func (d *device) handlers() hongyan.Handlers {
 	}
 	return hongyan.Handlers{
 		Message:      func(m *hongyan.Message) { locked(func() { d.showLocked(m) }) },
-		Sent:         func(sent hongyan.Sent) { locked(func() { d.sent++; d.showLocked(sent.Message) }) },
-		Failed:       func(f hongyan.Failed) { locked(func() { d.failed = append(d.failed, f) }) },
+		Sent:         func(sent hongyan.Sent) { locked(func() { d.showLocked(sent.Message) }) },
 		Modified:     func(m hongyan.Modified) { locked(func() { d.modified[m.Seq] = m }) },
 		Conversation: func(row *hongyan.Conversation, _ bool) { locked(func() { d.rows[row.Conv] = row }) },
-		Typing:       func(hongyan.Typing) { locked(func() { d.typing++ }) },
-		Kicked:       func(k hongyan.Kicked) { locked(func() { d.kicked = append(d.kicked, k) }) },
 	}
 }
 

@@ -6,25 +6,26 @@ import (
 	"time"
 
 	"hongyan/tests/e2e/cluster"
+	"hongyan/tests/e2e/load"
 )
 
 // TestZZ21LogicByDuty: logins and messages are served by different processes, and neither
 // kind stops when one of each dies.
 func TestZZ21LogicByDuty(t *testing.T) {
 	s := cluster.ByDuty(t)
-	l := startLoad(t, s, 6)
-	l.progresses(100, 20*time.Second)
+	l := load.Start(t, s, 4)
+	l.Progresses(100, 20*time.Second)
 	for _, victim := range []string{"logic-0", "logic-3"} {
 		s.Procs[victim].Kill()
-		l.progresses(100, 30*time.Second)
+		l.Progresses(100, 30*time.Second)
 		for i := range 8 { // of which some are at home with the dead one
 			u := newDevice(t, s, fmt.Sprintf("late%d", i), victim, "tcp")
 			u.say("shop", victim)
 		}
 		s.Procs[victim].Restart()
-		l.progresses(100, 40*time.Second)
+		l.Progresses(100, 40*time.Second)
 	}
-	l.finish()
+	l.Finish()
 	for slot, duties := range cluster.Duties {
 		auths, sends := commandsOf(t, s, slot, "AUTH"), commandsOf(t, s, slot, "SEND")
 		t.Logf("logic-%d (%s): %d logins, %d sends", slot, duties, auths, sends)

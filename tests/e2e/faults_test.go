@@ -11,6 +11,7 @@ import (
 	"hongyan/idl/platform"
 	hongyan "hongyan/sdk/go"
 	"hongyan/tests/e2e/cluster"
+	"hongyan/tests/e2e/load"
 	"hongyan/tests/servers"
 )
 
@@ -33,11 +34,11 @@ func TestClusterFaults(t *testing.T) {
 	cluster.RequireEngines(t)
 	own := servers.Start(t, "rocketmq", "mysql", "redis", "etcd")
 	s := cluster.FullOn(t, own)
-	l := startLoad(t, s, 6)
-	l.progresses(50, 30*time.Second)
+	l := load.Start(t, s, 4)
+	l.Progresses(50, 30*time.Second)
 	for _, fault := range []struct {
 		name string
-		run  func(*testing.T, *cluster.System, *servers.Set, *load)
+		run  func(*testing.T, *cluster.System, *servers.Set, *load.Load)
 	}{
 		{"a fourth logic comes, goes, and another is killed", logicsComeAndGo},
 		{"P1 a das is killed", dasKilled},
@@ -50,43 +51,43 @@ func TestClusterFaults(t *testing.T) {
 		ok := t.Run(fault.name, func(t *testing.T) {
 			began := time.Now()
 			fault.run(t, s, own, l)
-			l.progresses(50, 40*time.Second)
+			l.Progresses(50, 40*time.Second)
 			t.Logf("%v", time.Since(began).Round(100*time.Millisecond))
 		})
 		if !ok {
 			return
 		}
 	}
-	l.finish()
+	l.Finish()
 }
 
-func logicsComeAndGo(t *testing.T, s *cluster.System, _ *servers.Set, l *load) {
+func logicsComeAndGo(t *testing.T, s *cluster.System, _ *servers.Set, l *load.Load) {
 	extra := s.Add(t, "logic")
 	cluster.Eventually(t, 10*time.Second, "the fourth logic is known", func() bool { return s.Instances(t, "logic") == 4 })
-	l.progresses(50, 30*time.Second)
+	l.Progresses(50, 30*time.Second)
 	extra.Stop()
-	l.progresses(50, 30*time.Second)
+	l.Progresses(50, 30*time.Second)
 	s.CLI(t, "control", "forget", "--tier", "logic", "--slot", "3")
-	l.progresses(50, 30*time.Second)
+	l.Progresses(50, 30*time.Second)
 	s.Procs["logic-1"].Kill()
-	l.progresses(50, 40*time.Second)
+	l.Progresses(50, 40*time.Second)
 	s.Procs["logic-1"].Restart()
 }
 
-func dasKilled(t *testing.T, s *cluster.System, _ *servers.Set, l *load) {
+func dasKilled(t *testing.T, s *cluster.System, _ *servers.Set, l *load.Load) {
 	s.Procs["das-1"].Kill()
-	l.progresses(50, 40*time.Second)
+	l.Progresses(50, 40*time.Second)
 	s.Procs["das-1"].Restart()
 }
 
-func bucketsMove(t *testing.T, s *cluster.System, _ *servers.Set, l *load) {
+func bucketsMove(t *testing.T, s *cluster.System, _ *servers.Set, l *load.Load) {
 	t.Log(s.CLI(t, "db", "move-buckets", "--from", "s0", "--to", "s1", "--buckets", "0-15"))
-	l.progresses(50, 40*time.Second)
+	l.Progresses(50, 40*time.Second)
 	t.Log(s.CLI(t, "db", "move-buckets", "--from", "s1", "--to", "s0", "--buckets", "0-15"))
 }
 
 // redisFlushed: presence is right again within 60 s.
-func redisFlushed(t *testing.T, s *cluster.System, _ *servers.Set, l *load) {
+func redisFlushed(t *testing.T, s *cluster.System, _ *servers.Set, l *load.Load) {
 	out, err := exec.Command("bash", "-c", fmt.Sprintf(`exec 3<>/dev/tcp/%s && printf 'FLUSHALL\r\n' >&3 && head -n1 <&3`,
 		strings.ReplaceAll(s.Engines.Redis, ":", "/"))).CombinedOutput()
 	if err != nil || !strings.HasPrefix(string(out), "+OK") {
@@ -94,8 +95,8 @@ func redisFlushed(t *testing.T, s *cluster.System, _ *servers.Set, l *load) {
 	}
 	client, caller := s.IMUI(t)
 	cluster.Eventually(t, 60*time.Second, "everybody is known to be online", func() bool {
-		for i := range l.receivers {
-			r, err := client.Online(t.Context(), &platform.OnlineRequest{Caller: caller, Uids: []string{fmt.Sprintf("b%d", i)}})
+		for _, uid := range l.Users() {
+			r, err := client.Online(t.Context(), &platform.OnlineRequest{Caller: caller, Uids: []string{uid}})
 			if err != nil || len(r.Users) != 1 || !r.Users[0].Online {
 				return false
 			}
@@ -105,7 +106,7 @@ func redisFlushed(t *testing.T, s *cluster.System, _ *servers.Set, l *load) {
 }
 
 // brokerAway: messages go on; who is offline is woken when the broker is back.
-func brokerAway(t *testing.T, s *cluster.System, own *servers.Set, l *load) {
+func brokerAway(t *testing.T, s *cluster.System, own *servers.Set, l *load.Load) {
 	store := &hongyan.Memory{}
 	sleeper := openDevice(t, s, "sleeper", "phone", "tcp", store)
 	if err := sleeper.Close(); err != nil {
@@ -115,9 +116,9 @@ func brokerAway(t *testing.T, s *cluster.System, own *servers.Set, l *load) {
 	back := time.Now().Add(outage(t))
 	waker := newDevice(t, s, "waker", "app", "tcp")
 	waker.say("sleeper", "wake up")
-	l.progresses(50, 30*time.Second)
+	l.Progresses(50, 30*time.Second)
 	time.Sleep(time.Until(back))
-	l.progresses(50, 30*time.Second)
+	l.Progresses(50, 30*time.Second)
 	own.Start("rocketmq-broker")
 	cluster.Eventually(t, 2*time.Minute, "the vendor is asked to push to sleeper's phone", func() bool {
 		return strings.Contains(s.Log("extlogic"), "sleeper-phone")
@@ -126,26 +127,26 @@ func brokerAway(t *testing.T, s *cluster.System, own *servers.Set, l *load) {
 
 // etcdAway: everything goes on; a process that restarts starts from its snapshot; afterwards
 // all are registered again.
-func etcdAway(t *testing.T, s *cluster.System, own *servers.Set, l *load) {
+func etcdAway(t *testing.T, s *cluster.System, own *servers.Set, l *load.Load) {
 	before := s.Instances(t, "")
 	own.Kill("etcd")
 	back := time.Now().Add(outage(t))
-	l.progresses(50, 30*time.Second)
+	l.Progresses(50, 30*time.Second)
 	s.Procs["logic-2"].Kill()
-	l.progresses(50, 40*time.Second)
+	l.Progresses(50, 40*time.Second)
 	s.Procs["logic-2"].Restart()
 	s.Procs["das-2"].Stop()
 	s.Procs["das-2"].Restart()
-	l.progresses(50, 40*time.Second)
+	l.Progresses(50, 40*time.Second)
 	time.Sleep(time.Until(back))
-	l.progresses(50, 30*time.Second)
+	l.Progresses(50, 30*time.Second)
 	own.Start("etcd")
 	cluster.Eventually(t, 30*time.Second, "all are registered again", func() bool { return s.Instances(t, "") == before })
 }
 
 // sourceDies: the pair has no second replica, so the operator goes on without one, and says
 // so to every das. The old source comes back and nobody writes to it.
-func sourceDies(t *testing.T, s *cluster.System, own *servers.Set, l *load) {
+func sourceDies(t *testing.T, s *cluster.System, own *servers.Set, l *load.Load) {
 	own.Kill("mysql-0-source")
 	time.Sleep(2 * time.Second)
 	t.Log(s.CLI(t, "db", "promote", "--shard", "s0", "--without-replica"))
@@ -154,7 +155,7 @@ func sourceDies(t *testing.T, s *cluster.System, own *servers.Set, l *load) {
 		s.Procs[fmt.Sprintf("das-%d", i)].Stop()
 		s.Procs[fmt.Sprintf("das-%d", i)].Restart()
 	}
-	l.progresses(50, 60*time.Second)
+	l.Progresses(50, 60*time.Second)
 	own.Start("mysql-0-source")
-	l.progresses(50, 40*time.Second)
+	l.Progresses(50, 40*time.Second)
 }

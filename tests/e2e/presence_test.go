@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -14,6 +13,7 @@ import (
 
 	"hongyan/internal/route"
 	"hongyan/tests/e2e/cluster"
+	"hongyan/tests/e2e/load"
 	"hongyan/tests/servers"
 )
 
@@ -37,18 +37,17 @@ func TestP6Presence(t *testing.T) {
 	redis := servers.StartRedis(t)
 	t.Setenv("HONGYAN_PRESENCE_ADDRS", redis.Addr)
 	s := cluster.Gateways(t, "")
-	l := startLoad(t, s, 6)
+	l := load.Start(t, s, 4)
 	// The asker's home has to ask the cache about who lives elsewhere.
 	asker := newDevice(t, s, "asker", "d", "tcp")
 	var elsewhere []string
-	for i := range 6 {
-		uid := fmt.Sprintf("b%d", i)
+	for _, uid := range l.Users() {
 		if route.Hash(cluster.Tenant, uid)%cluster.Logics != route.Hash(cluster.Tenant, "asker")%cluster.Logics {
 			elsewhere = append(elsewhere, uid)
 		}
 	}
 	if len(elsewhere) == 0 {
-		t.Fatal("all receivers live with the asker")
+		t.Fatal("all users live with the asker")
 	}
 	present := func(what string, within time.Duration) {
 		t.Helper()
@@ -65,13 +64,13 @@ func TestP6Presence(t *testing.T) {
 			return err == nil && online == len(elsewhere)
 		})
 	}
-	l.progresses(50, 20*time.Second)
+	l.Progresses(50, 20*time.Second)
 	present("at first", 2*period)
 	for range 5 { // again and again within one period
 		if err := redisCommand(redis.Addr, "FLUSHALL"); err != nil {
 			t.Fatal(err)
 		}
-		l.progresses(20, 20*time.Second)
+		l.Progresses(20, 20*time.Second)
 	}
 	present("after FLUSHALL", 3*period)
 	if n := sum(t, s, "hongyan_logic_wakes_total"); n != 0 {
@@ -79,7 +78,7 @@ func TestP6Presence(t *testing.T) {
 	}
 
 	redis.Kill()
-	l.progresses(100, 20*time.Second)
+	l.Progresses(100, 20*time.Second)
 	redis.Start()
 	present("after a restart", 4*period)
 
@@ -87,11 +86,11 @@ func TestP6Presence(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Procs["logic-1"].Kill()
-	l.progresses(50, 30*time.Second)
+	l.Progresses(50, 30*time.Second)
 	s.Procs["logic-1"].Restart()
-	l.progresses(50, 30*time.Second)
+	l.Progresses(50, 30*time.Second)
 	present("after a home died", 6*period)
-	l.finish()
+	l.Finish()
 }
 
 // sum adds a counter without labels up over the logics.

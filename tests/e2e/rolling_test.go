@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hongyan/tests/e2e/cluster"
+	"hongyan/tests/e2e/load"
 )
 
 // drainFor makes gateways spread their clients over this time when they stop.
@@ -21,8 +22,8 @@ func drainFor(t *testing.T, delay time.Duration) {
 func TestP15RollingRestart(t *testing.T) {
 	drainFor(t, time.Second)
 	s := cluster.Gateways(t, "")
-	l := startLoad(t, s, 6)
-	l.progresses(50, 20*time.Second)
+	l := load.Start(t, s, 4)
+	l.Progresses(50, 20*time.Second)
 	for _, name := range []string{
 		"entry-0", "entry-1", "httpentry-0", "httpentry-1", "logic-0", "logic-1", "logic-2", "extlogic-0", "imui-0", "jtransit-0", "das-0",
 	} {
@@ -30,10 +31,10 @@ func TestP15RollingRestart(t *testing.T) {
 		s.Procs[name].Stop()
 		s.Procs[name].Restart()
 		restarted := time.Since(began)
-		l.progresses(50, 40*time.Second)
+		l.Progresses(50, 40*time.Second)
 		t.Logf("%s: restarted in %v, sends of every pair went on within %v", name, restarted.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
 	}
-	l.finish()
+	l.Finish()
 }
 
 // TestP15StoppedGatewaySendsItsClientsElsewhere: while a gateway drains and is gone, its
@@ -44,16 +45,16 @@ func TestP15StoppedGatewaySendsItsClientsElsewhere(t *testing.T) {
 		t.Run(victim, func(t *testing.T) {
 			drainFor(t, delay)
 			s := cluster.Gateways(t, "")
-			l := startLoad(t, s, 12)
-			l.progresses(50, 20*time.Second)
+			l := load.Start(t, s, 6)
+			l.Progresses(50, 20*time.Second)
 			began := time.Now()
 			s.Procs[victim].Stop()
 			took := time.Since(began)
 			if took > delay+5*time.Second {
 				t.Errorf("%s took %v to stop", victim, took)
 			}
-			l.progresses(100, 30*time.Second)
-			l.finish()
+			l.Progresses(100, 30*time.Second)
+			l.Finish()
 			t.Logf("%s stopped after %v", victim, took.Round(time.Millisecond))
 		})
 	}

@@ -1,52 +1,49 @@
-package chaos
+package load
 
 import (
 	"fmt"
 	"time"
 )
 
-// Report is what the oracle says of a run.
-type Report struct {
-	Messages, Acked, Unacked int
-	Converged                time.Duration // after the sending ended
-	Violations               []string
+// report is what the oracle says of a run.
+type report struct {
+	messages, acked, unacked int
+	took                     time.Duration // until all was level, after the sending ended
+	violations               []string
 }
 
-// convergeMost is L: all is level so long after the last fault was healed.
-const convergeMost = 30 * time.Second
+func (r *report) good() bool { return r.unacked == 0 && len(r.violations) == 0 }
 
-// Check waits for everything to be level and holds it against the promises. It is called
-// after Stop, with every fault healed.
-func (l *Load) Check() Report {
+// levelWithin is L.
+const levelWithin = 30 * time.Second
+
+// check waits for everything to be level and holds it against the promises.
+func (l *Load) check() report {
 	began := time.Now()
 	for {
-		r := l.look()
-		r.Converged = time.Since(began)
-		if len(r.Violations) == 0 && r.Unacked == 0 || r.Converged > convergeMost {
+		var r report
+		for _, c := range l.talks {
+			c.look(&r)
+		}
+		r.took = time.Since(began)
+		if r.good() || r.took > levelWithin {
 			return r
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
 }
 
-func (l *Load) look() (r Report) {
-	for _, c := range l.convs {
-		c.look(&r)
-	}
-	return r
-}
-
 // violationsMost bounds what is said of one run.
 const violationsMost = 20
 
-func (r *Report) violation(format string, a ...any) {
-	if len(r.Violations) < violationsMost {
-		r.Violations = append(r.Violations, fmt.Sprintf(format, a...))
+func (r *report) violation(format string, a ...any) {
+	if len(r.violations) < violationsMost {
+		r.violations = append(r.violations, fmt.Sprintf(format, a...))
 	}
 }
 
 // look checks one conversation as it is now.
-func (c *talk) look(r *Report) {
+func (c *talk) look(r *report) {
 	known, acked := map[string]bool{}, map[string]bool{}
 	for _, w := range c.writers {
 		w.locked(func() {
@@ -61,9 +58,9 @@ func (c *talk) look(r *Report) {
 			}
 		})
 	}
-	r.Messages += len(known)
-	r.Acked += len(acked)
-	r.Unacked += len(known) - len(acked)
+	r.messages += len(known)
+	r.acked += len(acked)
+	r.unacked += len(known) - len(acked)
 	where := map[string]uint64{}
 	for _, d := range c.devices {
 		d.locked(func() { c.lookAt(d, known, acked, where, r) })
@@ -90,7 +87,7 @@ func (c *talk) look(r *Report) {
 }
 
 // lookAt checks what one device was shown: A, U, O and that nothing foreign is there (T).
-func (c *talk) lookAt(d *device, known, acked map[string]bool, where map[string]uint64, r *Report) {
+func (c *talk) lookAt(d *device, known, acked map[string]bool, where map[string]uint64, r *report) {
 	for id := range acked {
 		if d.shown[id] != 1 {
 			r.violation("%s: acked %s was shown %d times", d.name, id, d.shown[id])
