@@ -98,7 +98,8 @@ func allEmpty(found []bucketsOf) bool {
 	return !slices.ContainsFunc(found, func(b bucketsOf) bool { return !b.empty })
 }
 
-// setBuckets opens, or closes, those buckets of a database that are not as the map says.
+// setBuckets opens, or closes, those buckets of a database that are not as the map says: in one
+// commit, which waits for one replica once.
 func setBuckets(ctx context.Context, primary sqlstore.Config, b *bucketsOf, m shards.Map, open bool) error {
 	st, err := sqlstore.Open(ctx, primary, sqlstore.Deps{})
 	if err != nil {
@@ -110,6 +111,7 @@ func setBuckets(ctx context.Context, primary sqlstore.Config, b *bucketsOf, m sh
 		return err
 	}
 	defer v.Close()
+	change := map[uint32]store.BucketState{}
 	for id := range uint32(store.Buckets) {
 		if mine := m.Shard(id) == b.shard; mine != open || mine == b.open[id] {
 			continue
@@ -119,11 +121,9 @@ func setBuckets(ctx context.Context, primary sqlstore.Config, b *bucketsOf, m sh
 			return err
 		}
 		state.Open = open
-		if err := st.SetBucket(ctx, id, state); err != nil {
-			return err
-		}
+		change[id] = state
 	}
-	return nil
+	return st.SetBuckets(ctx, change)
 }
 
 // errScattered: without a control centre every das takes the buckets to be in equal pieces.

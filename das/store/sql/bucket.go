@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"slices"
 
 	"hongyan/das/store"
@@ -11,22 +12,39 @@ import (
 
 // SetBucket implements store.Movable.
 func (s *Store) SetBucket(ctx context.Context, id uint32, state store.BucketState) error {
-	if err := s.askedFor(id); err != nil {
-		return err
-	}
-	var q text
-	q.raw("INSERT INTO bucket (id,epoch,open) VALUES (")
-	q.uint(uint64(id))
-	q.uints(state.Epoch)
-	q.raw(",")
-	q.flag(state.Open)
-	q.raw(") ON DUPLICATE KEY UPDATE epoch=VALUES(epoch),open=VALUES(open)")
-	sc := s.newScript()
-	sc.statement(q)
-	if err := s.execute(ctx, s.writes, work{script: sc}); err != nil {
+	if err := s.SetBuckets(ctx, map[uint32]store.BucketState{id: state}); err != nil {
 		return fmt.Errorf("write bucket %d: %w", id, err)
 	}
 	return nil
+}
+
+// SetBuckets is SetBucket for many, in one commit: all of them or none.
+func (s *Store) SetBuckets(ctx context.Context, states map[uint32]store.BucketState) error {
+	ids := slices.Sorted(maps.Keys(states))
+	for _, id := range ids {
+		if err := s.askedFor(id); err != nil {
+			return err
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	q := text("INSERT INTO bucket (id,epoch,open) VALUES ")
+	for i, id := range ids {
+		if i > 0 {
+			q.raw(",")
+		}
+		q.raw("(")
+		q.uint(uint64(id))
+		q.uints(states[id].Epoch)
+		q.raw(",")
+		q.flag(states[id].Open)
+		q.raw(")")
+	}
+	q.raw(" ON DUPLICATE KEY UPDATE epoch=VALUES(epoch),open=VALUES(open)")
+	sc := s.newScript()
+	sc.statement(q)
+	return s.execute(ctx, s.writes, work{script: sc})
 }
 
 func (s *Store) askedFor(bucket uint32) error {

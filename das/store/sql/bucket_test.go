@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"testing"
+	"time"
 
 	"hongyan/das/store"
 	sqlstore "hongyan/das/store/sql"
@@ -121,6 +123,34 @@ func (m *mover) fill(users []store.Key) {
 	}
 	stranger := keysIn(m.fence.ID, len(users)+1, "stranger%d")[len(users)]
 	commit(m, m.from, &store.Batch{Cursors: []store.DeviceRow{{User: stranger, Device: store.Device{ID: "d"}}}}) // no head row
+}
+
+// Seen to fail with a statement for each.
+func TestSetBucketsIsOneCommit(t *testing.T) {
+	onServers(t, func(t *testing.T, server server) {
+		s := open(t, server.migrated(t))
+		change := map[uint32]store.BucketState{}
+		for id := range uint32(store.Buckets) {
+			change[id] = store.BucketState{Epoch: uint64(id) + 2, Open: id%2 == 0}
+		}
+		bad := maps.Clone(change)
+		bad[store.Buckets] = store.BucketState{}
+		if err := s.SetBuckets(t.Context(), bad); !errors.Is(err, store.ErrInvalid) {
+			t.Errorf("a bucket that there is not: %v", err)
+		}
+		began := time.Now()
+		if err := s.SetBuckets(t.Context(), change); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%d buckets in %v", len(change), time.Since(began))
+		v := view(t, s)
+		defer v.Close()
+		for _, id := range []uint32{0, 1, 1023} {
+			if got, err := v.Bucket(id); err != nil || got != change[id] {
+				t.Errorf("bucket %d: %v, %v", id, got, err)
+			}
+		}
+	})
 }
 
 // TestR17Move was seen to fail with a Load that does not look at the bucket's row.
