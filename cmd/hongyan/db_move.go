@@ -185,6 +185,7 @@ func (f *moveFlags) move(cmd *cobra.Command, cfg *Config, from, to *sqlstore.Sto
 	defer center.Close()
 	m := shards.Mover{
 		From: from, To: to, FromName: f.from, ToName: f.to, Values: center, Resume: f.resume, Log: log,
+		Parallel: movesAtOnce,
 		Progress: func(p shards.MoveProgress) {
 			if p.Step == "done" {
 				r.Done++
@@ -206,6 +207,10 @@ func (f *moveFlags) move(cmd *cobra.Command, cfg *Config, from, to *sqlstore.Sto
 	}
 	return err
 }
+
+// movesAtOnce is how many buckets are moved at the same time: enough that their commits share
+// the waits for replicas, few enough that each is closed for a short time only.
+const movesAtOnce = 4
 
 // openPrimary opens the server of a shard that takes writes, and has not been left behind.
 func openPrimary(ctx context.Context, cfg *Config, name string) (*sqlstore.Store, error) {

@@ -41,7 +41,9 @@ type Mover struct {
 	Log      *slog.Logger       // nil = none
 	Progress func(MoveProgress) // called after every step, one call at a time; nil = not
 
-	turn *sync.Mutex // of those that are on their way: publishing and telling
+	// turn is of those that are on their way, for publishing and telling: who puts a token in has
+	// it. Capacity 1.
+	turn chan struct{}
 }
 
 // MoveProgress tells how far a move has come.
@@ -78,7 +80,7 @@ const (
 // Move moves buckets. One that was moved before is passed over. After an error no other is
 // begun; those that are on their way are finished.
 func (m Mover) Move(ctx context.Context, buckets ...uint32) error {
-	m.turn = new(sync.Mutex)
+	m.turn = make(chan struct{}, 1)
 	return m.locked(ctx, func() error {
 		var movers sync.WaitGroup
 		var next, failed atomic.Int64
@@ -206,8 +208,8 @@ type move struct {
 func (m *move) tell(step string, pass int) {
 	if m.Progress != nil {
 		if m.turn != nil {
-			m.turn.Lock()
-			defer m.turn.Unlock()
+			m.turn <- struct{}{}
+			defer func() { <-m.turn }()
 		}
 		m.Progress(MoveProgress{Bucket: m.bucket, Step: step, Pass: pass, Rows: m.rows, Closed: m.closed})
 	}
@@ -258,8 +260,8 @@ func (m *move) run(ctx context.Context) error {
 // place publishes that the bucket is at the target. The map may have changed for another
 // bucket since it was read.
 func (m *move) place(ctx context.Context, placed Map, revision int64) error {
-	m.turn.Lock()
-	defer m.turn.Unlock()
+	m.turn <- struct{}{}
+	defer func() { <-m.turn }()
 	for try := 1; ; try++ {
 		err := m.publish(ctx, placed.With(m.ToName, m.bucket), revision)
 		if err == nil || !errors.Is(err, control.ErrConflict) || try == moveTries {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"hongyan/das/store"
 	"hongyan/das/store/memory"
@@ -362,6 +363,15 @@ func TestMoveUnderLoad(t *testing.T) {
 	}
 }
 
+// slowValues lets others change what was read.
+type slowValues struct{ control.Values }
+
+func (s slowValues) Value(ctx context.Context, key string) (control.Value, error) {
+	v, err := s.Values.Value(ctx, key)
+	time.Sleep(time.Millisecond)
+	return v, err
+}
+
 // Many buckets at once, the one that is written among them: everything as by one, one after the
 // other, and the map has them all. Seen red: without place reading the map anew.
 func TestMoveSeveralAtOnce(t *testing.T) {
@@ -369,6 +379,7 @@ func TestMoveSeveralAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMoving(t, 3, k)
 		mover := m.mover(&killer{left: -1})
+		mover.Values = slowValues{mover.Values}
 		done := map[uint32]int{}
 		quiet := mover.Progress
 		mover.Parallel, mover.Progress = 4, func(p shards.MoveProgress) {
