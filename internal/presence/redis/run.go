@@ -57,8 +57,8 @@ func (c *Cache) run(ctx context.Context, s *script, calls []call) ([]rueidis.Red
 	switch {
 	case errors.Is(err, presence.ErrClosed), errors.Is(err, rueidis.ErrClosing) && c.isClosed():
 		return nil, presence.ErrClosed
-	case answered == 0 && ctx.Err() != nil:
-		return nil, ctx.Err() // the caller gave up, Redis did nothing wrong
+	case answered == 0 && gaveUp(ctx) != nil:
+		return nil, gaveUp(ctx) // Redis did nothing wrong
 	case answered == 0:
 		c.met.observe(s == c.write, "failed", len(calls), time.Since(began))
 		if c.circuit.failed(time.Now()) {
@@ -79,6 +79,15 @@ func (c *Cache) run(ctx context.Context, s *script, calls []call) ([]rueidis.Red
 		c.met.observe(s == c.write, "ok", len(calls), took)
 	}
 	return results, nil
+}
+
+// gaveUp is why the caller waits no longer. The client goes by the deadline itself and may
+// return a moment before the context has noticed.
+func gaveUp(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
 }
 
 // count tells how many results came from a server, how many of them were no errors, and the
