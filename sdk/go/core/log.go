@@ -355,14 +355,14 @@ func (c *Core) fetch(now time.Time, l *log) {
 // exist for this user. When it says that there is more, it has cut the range short, at either
 // end: then only what lies between the entries it returned is known.
 func (c *Core) fetched(now time.Time, l *log, asked Range, rsp *im.HistoryRsp, verify bool) {
-	oldest, newest, stale := asked.To+1, asked.From-1, false
+	oldest, newest, stale, unsure := asked.To+1, asked.From-1, false, false
 	for _, m := range rsp.Messages {
 		if m.Seq < asked.From || m.Seq > asked.To {
 			continue
 		}
 		oldest, newest = min(oldest, m.Seq), max(newest, m.Seq)
 		if verify {
-			c.compare(l, m)
+			unsure = !c.compare(l, m, rsp.ReadAtSeq) || unsure
 		}
 		stale = !c.entry(now, l, m) || stale
 	}
@@ -379,27 +379,32 @@ func (c *Core) fetched(now time.Time, l *log, asked Range, rsp *im.HistoryRsp, v
 		l.Held = l.Held.Add(from, to)
 		l.learn()
 	}
-	if verify {
+	if verify && !unsure {
 		if l.compared = newest; !rsp.More || newest >= asked.To {
 			l.compared, l.Verify = 0, ""
 		}
 	}
 	c.mark(l)
-	if from > to || behind || stale {
+	if from > to || behind || stale || unsure {
 		c.fetchLater(now, l, 0) // no progress: not visible there yet
 		return
 	}
 	l.due, l.tries = now, 0
 }
 
-// compare makes the server's copy of a held entry win whatever its mod_seq, after RESET.
-func (c *Core) compare(l *log, m *im.Message) {
+// compare makes the server's copy of a held entry win whatever its mod_seq, after RESET. False:
+// the copy was read before the modification that is known here, so it does not deny it (R25).
+func (c *Core) compare(l *log, m *im.Message, readAt uint64) bool {
 	held, known := l.Refs[m.Seq]
-	if known && held.ClientMsgID == m.ClientMsgId && held.Mod > m.ModSeq {
-		held.Mod = m.ModSeq
-		c.hold(l, m.Seq, held)
+	switch {
+	case !known || held.ClientMsgID != m.ClientMsgId:
+	case held.Mod > readAt:
+		return false
+	case held.Mod > m.ModSeq, held.Lost && m.ModSeq == 0:
+		c.hold(l, m.Seq, Ref{ClientMsgID: m.ClientMsgId, Mod: m.ModSeq})
 		c.emit(Replaced{m})
 	}
+	return true
 }
 
 func (c *Core) fetchLater(now time.Time, l *log, asked time.Duration) {

@@ -280,6 +280,12 @@ func (c *Core) confirm(l *log, last uint64) {
 	l.Floor = min(l.Floor, last)
 	l.Held = l.Held.Below(last)
 	l.trimRefs()
+	for seq, ref := range l.Refs { // its number may be given again, to another modification
+		if ref.Mod > last {
+			ref.Mod, ref.Lost = 0, true
+			l.Refs[seq], l.fresh[seq] = ref, ref
+		}
+	}
 	c.emit(Removed{Conv: l.ID, After: last})
 }
 

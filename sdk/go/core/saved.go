@@ -53,6 +53,8 @@ type Conv struct {
 type Ref struct {
 	ClientMsgID string `json:"c,omitempty"`
 	Mod         uint64 `json:"m,omitempty"` // mod_seq
+	// Lost: its body is that of a modification which the server does not have any more.
+	Lost bool `json:"x,omitempty"`
 }
 
 // KeepRefs is of how many newest entries of a conversation the identity is kept.
