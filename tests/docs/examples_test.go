@@ -1,4 +1,5 @@
-// Package docs runs the examples of the pages in docs against a real 'hongyan dev'.
+// Package docs runs the examples of the pages in docs against a real 'hongyan dev', and those of
+// docs/cluster.md against a cluster on real servers.
 package docs
 
 import (
