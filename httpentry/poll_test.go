@@ -290,6 +290,40 @@ func TestZZ06TheCursorIsTheAck(t *testing.T) {
 	})
 }
 
+// The gate may refuse an acknowledgement (rate limit); then it sends the push again, which the
+// session has had confirmed. Seen to fail with that passed over: the client went on to poll with
+// the right cursor, and the session was closed as one that does not acknowledge.
+func TestARefusedAckIsPassedOnAgain(t *testing.T) {
+	inBed(t, func(t *testing.T, b *bed) {
+		sid := b.open(0)
+		cfg := gate.DefaultConfig()
+		cfg.Rate, cfg.Burst = 1.0/3600, 1
+		b.instances[0].gate.Limit(&cfg)
+		for v := uint64(1); v <= 2; v++ { // the second one is refused
+			b.push(0, v)
+			b.poll(0, im.LpPoll{Sid: sid, N: 2 * v, Cursor: v - 1})
+			b.poll(0, im.LpPoll{Sid: sid, N: 2*v + 1, Cursor: v})
+		}
+		time.Sleep(time.Second)
+		if acks := b.took(tier.Uplink_CURSOR, 0); len(acks) == 0 || acks[len(acks)-1].Cursor != 1 {
+			t.Fatalf("logic was told %+v", acks)
+		}
+		cfg = gate.DefaultConfig()
+		b.instances[0].gate.Limit(&cfg)
+		for n := uint64(6); n < 12; n++ {
+			time.Sleep(20 * time.Second)
+			b.poll(0, im.LpPoll{Sid: sid, N: n, Cursor: 2})
+		}
+		time.Sleep(time.Second)
+		if acks := b.took(tier.Uplink_CURSOR, 0); acks[len(acks)-1].Cursor != 2 {
+			t.Errorf("logic was told %+v", acks)
+		}
+		if logins := len(b.took(tier.Uplink_PACKET, im.Cmd_AUTH)); logins != 1 {
+			t.Errorf("%d logins", logins)
+		}
+	})
+}
+
 // A client whose cursor is beyond the head is told to reset and starts anew from a lower one:
 // what is pushed from then on must not count as known. Seen red while a session's cursor only
 // rose: everything up to the old one was dropped without a word, and so were its acks.

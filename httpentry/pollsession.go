@@ -319,7 +319,11 @@ func (s *pollSession) pushLocked(body []byte) {
 		if n := len(s.changes); n > 0 {
 			newest = position{s.epoch, s.changes[n-1].Version}
 		}
-		if !newest.before(position{s.epoch, c.Version}) {
+		switch at := (position{s.epoch, c.Version}); {
+		case !s.acked.before(at):
+			s.told = position{} // perhaps: what told the gate was refused, and goes out again with the next poll
+			continue
+		case !newest.before(at):
 			continue
 		}
 		s.changes = append(s.changes, c)
