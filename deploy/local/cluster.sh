@@ -26,7 +26,7 @@ CONFIG=$STATE/hongyan.yaml
 PROCESSES=(das-{0,1,2} logic-{0,1,2} jtransit-0 extlogic-{0,1} imui-0 entry-{0,1} httpentry-{0,1})
 
 # Starting, awaiting and ending a process by its pid is done as for the servers.
-# shellcheck source=../servers/lib/process.sh
+# shellcheck source=deploy/servers/lib/process.sh
 . "$ROOT/deploy/servers/lib/process.sh"
 
 fail() {
@@ -92,10 +92,10 @@ start() {
 await() {
 	local limit=$((SECONDS + 120))
 	until ready "$1"; do
-		[ -n "$(pid_of "$1")" ] && [ $SECONDS -lt $limit ] || {
+		if [ -z "$(pid_of "$1")" ] || [ $SECONDS -ge $limit ]; then
 			said "$(tail -n 8 "$(dir "$1")/log")"
 			fail "$1 is not ready: $(dir "$1")/log"
-		}
+		fi
 		sleep 0.1
 	done
 }
