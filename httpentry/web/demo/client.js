@@ -227,6 +227,8 @@ export class Client extends EventTarget {
       const request = this.#requests.get(seq);
       this.#requests.delete(seq);
       clearTimeout(request?.timer);
+      // Nobody waits for it any more, but no push brings a change that an answer tells.
+      if (!request && !status && body.conv && num(body.version)) this.#moved(this.#conversation(body.conv), body);
       if (status) request?.reject(new RequestError(body));
       else request?.resolve(body);
       return;
