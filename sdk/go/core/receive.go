@@ -71,6 +71,7 @@ func (c *Core) wait(ch change) {
 // apply takes the change that follows the cursor. Cursor and gaps move together: they
 // leave in one Change (R11).
 func (c *Core) apply(now time.Time, ch change) {
+	c.named(ch.row) // SYNC goes on behind it
 	c.fill(now, ch.row)
 	c.moveTo(now, Cursor{c.saved.Cursor.Epoch, ch.row.Version, c.saved.Cursor.Base})
 	c.row(ch.row, ch.partial)
@@ -225,9 +226,7 @@ func (c *Core) synced(now time.Time, row *im.Conversation) {
 	if row.Conv == "" {
 		return
 	}
-	if l := c.logs[row.Conv]; l != nil && l.Verify == unconfirmed {
-		c.confirm(l, row.LastSeq)
-	}
+	c.named(row)
 	c.fill(now, row)
 	if row.Version > c.saved.Cursor.Version {
 		c.row(row, false)
@@ -266,6 +265,13 @@ func (c *Core) reset(now time.Time, epoch, head uint64) {
 		return
 	}
 	c.askSync(now, 0)
+}
+
+// named: a row of the list as it is now, by SYNC or as the change that follows the cursor.
+func (c *Core) named(row *im.Conversation) {
+	if l := c.logs[row.Conv]; l != nil && l.Verify == unconfirmed {
+		c.confirm(l, row.LastSeq)
+	}
 }
 
 // confirm: the server has the conversation up to last; what was held above is gone there.
