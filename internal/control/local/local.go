@@ -1,6 +1,6 @@
-// Package local is the control centre of one process: members given at the start or read
-// from a file (File), and whatever registers; values and services in memory (Values,
-// Services). It depends on nothing outside the process.
+// Package local is the control centre of one process: members given at the start, and whatever
+// registers; values in memory and a file (Values), services in memory (Services). It depends on
+// nothing outside the process.
 package local
 
 import (
@@ -15,7 +15,7 @@ import (
 
 // Center keeps the state of all tiers in memory.
 //
-// An instance that was listed (statically or by a file) stays listed whether it lives or
+// An instance that was listed stays listed whether it lives or
 // not: only its callers find out. One that registered is listed until its context ends;
 // its slot then counts on, and is the first it gets when it comes back.
 type Center struct {

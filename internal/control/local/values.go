@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -51,8 +53,11 @@ func NewValues() *Values {
 // OpenValues keeps values in a file. One that cannot be used is an error here; later it is
 // reported once, and what was last read stays.
 func OpenValues(cfg ValuesConfig, log *slog.Logger) (*Values, error) {
-	if err := (FileConfig{Path: cfg.Path, Interval: cfg.Interval}).Validate(); err != nil {
-		return nil, err
+	if cfg.Path == "" {
+		return nil, errors.New("control file: path is empty")
+	}
+	if cfg.Interval <= 0 {
+		return nil, fmt.Errorf("control file: interval %s is not above 0", cfg.Interval)
 	}
 	v := NewValues()
 	v.cfg = cfg
@@ -68,9 +73,19 @@ func (v *Values) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	return poll(ctx, v.cfg.Interval, v.Err, v.reload, func(err error) {
-		v.log.Error("values file refused, the last good content stays", "file", v.cfg.Path, "err", err)
-	})
+	tick := time.NewTicker(v.cfg.Interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			before := v.Err()
+			if err := v.reload(); err != nil && (before == nil || before.Error() != err.Error()) {
+				v.log.Error("values file refused, the last good content stays", "file", v.cfg.Path, "err", err)
+			}
+		}
+	}
 }
 
 func (v *Values) reload() error {
@@ -264,4 +279,23 @@ func DecodeValues(data []byte) (map[string][]byte, error) {
 		values[key] = append([]byte{}, value...)
 	}
 	return values, nil
+}
+
+// maxFile bounds what is read: values are pages of text.
+const maxFile = 1 << 20
+
+func readFile(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("control file: %w", err)
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("control file: %w", err)
+	}
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("control file %s: larger than %d bytes", path, maxFile)
+	}
+	return data, nil
 }
