@@ -35,7 +35,7 @@ func TestDemoPage(t *testing.T) {
 	system := cluster.Dev(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "node", "demo.mjs", system.HTTP, browser)
+	cmd := exec.CommandContext(ctx, "node", "demo.mjs", system.HTTP[0], browser)
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)
 	if err != nil {
