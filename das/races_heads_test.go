@@ -337,6 +337,23 @@ func TestR07NumberOfALostInsertIsNotUsedAgain(t *testing.T) {
 	})
 }
 
+// Two das with one slot, begun in the same millisecond: the rows of both stay, the one that
+// came second goes on elsewhere. Seen red: with rows that replace each other, u's is gone.
+func TestR07OneSlotTwiceReplacesNoRow(t *testing.T) {
+	inBed(t, shared(), func(t *testing.T, b *bed) {
+		d, twin := b.start(0), b.start(0)
+		for _, x := range []*Das{d, twin} { // both have looked for earlier rows
+			x.outbox.start(tier.Outbox_DELIVER, "boot-L1", 0)
+		}
+		u := b.write(d, fanOut("u", "p:a:u", 1)).ok(t).changes[0]
+		v := b.write(twin, fanOut("v", "p:a:v", 1)).ok(t).changes[0]
+		again := b.write(twin, fanOut("v", "p:a:v", 2)).ok(t).changes[0]
+		equal(t, "the second's", v.Deliver, u.Deliver+1+lifeGap)
+		equal(t, "dense", again.Deliver, v.Deliver+1)
+		equal(t, "rows", b.rows(d, tier.Outbox_DELIVER), "boot-L1/0:u=1 boot-L1/0:v=1 boot-L1/0:v=2")
+	})
+}
+
 // A range deletes rows of its owner and of the das that numbered them, and nothing else.
 // Seen red: with the shard left out of the stored number, D1's row goes with D0's.
 func TestR07RangeDeleteCoversOnlyOwnRows(t *testing.T) {

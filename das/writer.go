@@ -9,6 +9,7 @@ import (
 
 	"hongyan/das/store"
 	"hongyan/idl/code"
+	"hongyan/idl/tier"
 )
 
 // writer is one goroutine that commits: it gathers what waits in its queues, plans it
@@ -312,6 +313,16 @@ func (w *writer) forget(f *store.FenceError) {
 	}
 	for _, m := range f.Duplicates { // loaded anew, first attempts are looked up
 		w.convs.drop(m.Conv)
+	}
+	w.skip(tier.Outbox_FANOUT, f.FanOut)
+	w.skip(tier.Outbox_DELIVER, f.Deliver)
+}
+
+func (w *writer) skip(kind tier.Outbox, taken []store.RowKey) {
+	for _, k := range taken {
+		w.das.log.Error("another das numbers outbox rows with this one's slot: slots must differ",
+			"slot", w.das.outbox.shard, "owner", k.Owner)
+		w.das.outbox.skip(kind, k.Owner)
 	}
 }
 

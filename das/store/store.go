@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"hongyan/idl/im"
 )
@@ -128,7 +129,8 @@ type Batch struct {
 	// LastEpoch whatever they are (Member.Raise).
 	Members []MemberRow
 
-	// Outbox rows are inserted; one whose key exists is a repeated try and replaces it.
+	// Outbox rows are plain inserts: one whose key exists, and is in no finished range of this
+	// batch, fails the commit. Its number was taken by another writer, whose row must not go (R07).
 	FanOut   []FanOutRow
 	Deliver  []DeliverRow
 	Sessions []SessionMove
@@ -320,6 +322,11 @@ type RowRange struct {
 	From, To uint64
 }
 
+// Covered tells that a range holds the key of a row.
+func Covered(k RowKey, by []RowRange) bool {
+	return slices.ContainsFunc(by, func(r RowRange) bool { return r.Owner == k.Owner && r.From <= k.N && k.N <= r.To })
+}
+
 // FanOutRow says, for one commit and one owner, what is to be fanned out.
 type FanOutRow struct {
 	RowKey
@@ -390,14 +397,17 @@ type FenceError struct {
 	Users      []Key
 	Sessions   []Key
 	Duplicates []*Message // of the batch: their (conv, sender, client_msg_id) is stored already
+	FanOut     []RowKey   // of outbox rows that are stored already
+	Deliver    []RowKey
 }
 
 func (e *FenceError) Error() string {
-	return fmt.Sprintf("fenced: %d buckets, %d conversations, %d users, %d sessions, %d duplicates",
-		len(e.Buckets), len(e.Convs), len(e.Users), len(e.Sessions), len(e.Duplicates))
+	return fmt.Sprintf("fenced: %d buckets, %d conversations, %d users, %d sessions, %d duplicates, %d outbox rows",
+		len(e.Buckets), len(e.Convs), len(e.Users), len(e.Sessions), len(e.Duplicates), len(e.FanOut)+len(e.Deliver))
 }
 
 // Empty tells that no belief was found wrong.
 func (e *FenceError) Empty() bool {
-	return len(e.Buckets)+len(e.Convs)+len(e.Users)+len(e.Sessions)+len(e.Duplicates) == 0
+	return len(e.Buckets)+len(e.Convs)+len(e.Users)+len(e.Sessions)+len(e.Duplicates)+
+		len(e.FanOut)+len(e.Deliver) == 0
 }

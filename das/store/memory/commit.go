@@ -33,6 +33,16 @@ func (s *Store) verifyLocked(b *store.Batch) *store.FenceError {
 		}
 	}
 	f.Duplicates = s.duplicatesLocked(b)
+	for _, r := range b.FanOut {
+		if _, ok := s.fanOut.get(r.Owner, s.commits)[r.N]; ok && !store.Covered(r.RowKey, b.FanOutDone) {
+			f.FanOut = append(f.FanOut, r.RowKey)
+		}
+	}
+	for _, r := range b.Deliver {
+		if _, ok := s.deliver.get(r.Owner, s.commits)[r.N]; ok && !store.Covered(r.RowKey, b.DeliverDone) {
+			f.Deliver = append(f.Deliver, r.RowKey)
+		}
+	}
 	return f
 }
 

@@ -2,6 +2,7 @@ package pebblestore
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -257,6 +258,16 @@ func (r *rowReader) outbox(table byte, after store.RowKey, created store.Created
 		}
 		return each(store.RowKey{Owner: string(key[1:at]), N: binary.BigEndian.Uint64(key[at+1:])}, val)
 	})
+}
+
+// hasRow tells whether there is an outbox row of this key.
+func (r *rowReader) hasRow(table byte, k store.RowKey) (bool, error) {
+	r.lo = appendRowKey(r.lo[:0], table, k)
+	_, err := r.get(r.lo)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func (r *rowReader) pushes(user store.Key, limit int) (list []store.Push, err error) {

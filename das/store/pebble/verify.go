@@ -36,6 +36,9 @@ func (s *Store) verify(b *store.Batch) error {
 	if err := s.verifyKeys(b, &f); err != nil {
 		return err
 	}
+	if err := s.verifyOutbox(b, &f); err != nil {
+		return err
+	}
 	if !f.Empty() {
 		return &f
 	}
@@ -192,6 +195,30 @@ func (s *Store) verifyKeys(b *store.Batch, f *store.FenceError) error {
 			}
 		}
 		w.seen[k] = struct{}{}
+	}
+	return nil
+}
+
+// verifyOutbox names rows whose number is taken.
+func (s *Store) verifyOutbox(b *store.Batch, f *store.FenceError) error {
+	r := &s.work.reader
+	for i := range b.FanOut {
+		taken, err := r.hasRow(tableFanOut, b.FanOut[i].RowKey)
+		if err != nil {
+			return err
+		}
+		if taken && !store.Covered(b.FanOut[i].RowKey, b.FanOutDone) {
+			f.FanOut = append(f.FanOut, b.FanOut[i].RowKey)
+		}
+	}
+	for i := range b.Deliver {
+		taken, err := r.hasRow(tableDeliver, b.Deliver[i].RowKey)
+		if err != nil {
+			return err
+		}
+		if taken && !store.Covered(b.Deliver[i].RowKey, b.DeliverDone) {
+			f.Deliver = append(f.Deliver, b.Deliver[i].RowKey)
+		}
 	}
 	return nil
 }

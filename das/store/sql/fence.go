@@ -41,7 +41,7 @@ type explanation struct {
 }
 
 func (e *explanation) read() error {
-	for _, part := range []func() error{e.buckets, e.convs, e.users, e.sessions, e.duplicates} {
+	for _, part := range []func() error{e.buckets, e.convs, e.users, e.sessions, e.duplicates, e.outbox} {
 		if err := part(); err != nil {
 			return err
 		}
@@ -215,6 +215,49 @@ func (e *explanation) stored(list []*store.Message, stored map[dedupe]bool) erro
 		stored[k] = true
 		return err
 	})
+}
+
+// outbox names rows whose key is taken.
+func (e *explanation) outbox() error {
+	fanOut := make([]store.RowKey, len(e.b.FanOut))
+	for i := range e.b.FanOut {
+		fanOut[i] = e.b.FanOut[i].RowKey
+	}
+	deliver := make([]store.RowKey, len(e.b.Deliver))
+	for i := range e.b.Deliver {
+		deliver[i] = e.b.Deliver[i].RowKey
+	}
+	if err := e.taken("outbox_fanout", fanOut, e.b.FanOutDone, &e.fence.FanOut); err != nil {
+		return err
+	}
+	return e.taken("outbox_deliver", deliver, e.b.DeliverDone, &e.fence.Deliver)
+}
+
+func (e *explanation) taken(table string, keys []store.RowKey, done []store.RowRange, taken *[]store.RowKey) error {
+	for some := range slices.Chunk(keys, chunk) {
+		q := text("SELECT owner,n FROM " + table + " WHERE ")
+		for i, k := range some {
+			if i > 0 {
+				q.raw(" OR ")
+			}
+			q.raw("owner=")
+			q.str(k.Owner)
+			q.raw(" AND n=")
+			q.uint(k.N)
+		}
+		err := e.each(q, func(rows *sql.Rows) error {
+			var k store.RowKey
+			err := rows.Scan(&k.Owner, &k.N)
+			if !store.Covered(k, done) {
+				*taken = append(*taken, k)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rewrites finds one whose entry does not exist or has another sender or key.

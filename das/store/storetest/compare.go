@@ -117,6 +117,12 @@ func outcome(err error) string {
 	for _, m := range fence.Duplicates {
 		names = append(names, fmt.Sprintf("duplicate %p", m))
 	}
+	for _, k := range fence.FanOut {
+		names = append(names, fmt.Sprint("fan-out row ", k))
+	}
+	for _, k := range fence.Deliver {
+		names = append(names, fmt.Sprint("delivery row ", k))
+	}
 	slices.Sort(names)
 	return strings.Join(names, ", ")
 }
@@ -258,10 +264,10 @@ func (w *world) addRows(b *store.Batch, v store.View, k store.Key) {
 
 func (w *world) addOutbox(b *store.Batch) {
 	for _, owner := range some(w, 3, w.owners) {
-		b.FanOut = append(b.FanOut, fanOutRow(owner, w.rng.Uint64N(60), int64(w.step)))
+		b.FanOut = append(b.FanOut, fanOutRow(owner, w.rng.Uint64N(600), int64(w.step)))
 	}
 	for _, owner := range some(w, 3, w.owners) {
-		b.Deliver = append(b.Deliver, deliverRow(owner, w.rng.Uint64N(60), int64(w.step)))
+		b.Deliver = append(b.Deliver, deliverRow(owner, w.rng.Uint64N(600), int64(w.step)))
 	}
 	if w.chance(10) {
 		b.Pushes = append(b.Pushes, store.PushRow{User: pick(w, w.users), Push: store.Push{Title: "x", AtMS: int64(w.step)}})
