@@ -73,7 +73,7 @@ func newProcess(ctx context.Context, tierName string, load loader, f fabric, mem
 	}
 	level := new(slog.LevelVar)
 	level.Set(cfg.Log.SlogLevel())
-	log := telemetry.NewLoggerAt(cfg.Log, level, out)
+	log := telemetry.NewLogger(cfg.Log, level, out)
 	p := &process{
 		supervisor: supervisor{log: log},
 		name:       name,

@@ -55,7 +55,6 @@ type Live[T any] struct {
 	mu      sync.Mutex
 	current T
 	status  Status
-	changed chan struct{} // closed and replaced when current changes
 
 	seen []byte // data of the last look; only look uses it
 }
@@ -73,7 +72,7 @@ func NewLive[T any](values Values, key string, opt LiveOptions[T]) (*Live[T], er
 	}
 	l := &Live[T]{
 		values: values, key: key, opt: opt, current: opt.Default,
-		status: Status{Key: key}, changed: make(chan struct{}),
+		status: Status{Key: key},
 	}
 	if opt.Metrics != nil {
 		vec, err := refusedCounter(opt.Metrics)
@@ -132,14 +131,6 @@ func (l *Live[T]) Get() T {
 	return l.current
 }
 
-// Changed returns a channel that is closed when something else comes into force. Taken
-// before Get, it misses nothing.
-func (l *Live[T]) Changed() <-chan struct{} {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.changed
-}
-
 // Status tells what is in force, and what is not.
 func (l *Live[T]) Status() Status {
 	l.mu.Lock()
@@ -159,8 +150,6 @@ func (l *Live[T]) look(v Value) {
 	l.status.Revision, l.status.Err, l.status.Since = v.Revision, err, time.Now()
 	if err == nil {
 		l.status.InForce, l.current = v.Revision, next
-		close(l.changed)
-		l.changed = make(chan struct{})
 	}
 	status := l.status
 	l.mu.Unlock()

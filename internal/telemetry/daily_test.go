@@ -22,7 +22,7 @@ func TestMF12OneFileADayWithSourceLine(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		log := NewLogger(cfg, out)
+		log := NewLogger(cfg, cfg.SlogLevel(), out)
 		first := time.Now()
 		for range 5 {
 			log.Info("hello", "uid", "alice")
@@ -82,7 +82,7 @@ func TestLogToStderr(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := NewLogger(cfg, out)
+	log := NewLogger(cfg, cfg.SlogLevel(), out)
 	log.Info("quiet")
 	log.Warn("loud")
 	if got := stderr.String(); strings.Contains(got, "quiet") || !strings.Contains(got, "msg=loud") || !strings.Contains(got, "at=telemetry/") {

@@ -58,9 +58,6 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// NewLogger writes to w, with the source line of each record. c must be valid.
-func NewLogger(c Config, w io.Writer) *slog.Logger { return NewLoggerAt(c, c.SlogLevel(), w) }
-
 // SlogLevel is Level, info if that is not valid.
 func (c Config) SlogLevel() slog.Level {
 	var level slog.Level
@@ -68,8 +65,9 @@ func (c Config) SlogLevel() slog.Level {
 	return level
 }
 
-// NewLoggerAt is NewLogger with a level that may change meanwhile: a slog.LevelVar.
-func NewLoggerAt(c Config, level slog.Leveler, w io.Writer) *slog.Logger {
+// NewLogger writes to w, with the source line of each record. c must be valid. The level may
+// change meanwhile: a slog.LevelVar.
+func NewLogger(c Config, level slog.Leveler, w io.Writer) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: level, AddSource: true, ReplaceAttr: shortSource}
 	if c.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, opts))

@@ -13,7 +13,7 @@ import (
 
 func TestLoggerWritesLevelAndSource(t *testing.T) {
 	var buf bytes.Buffer
-	log := NewLogger(Config{Level: "warn", Format: "json"}, &buf)
+	log := NewLogger(Config{Format: "json"}, slog.LevelWarn, &buf)
 	log.Info("not this")
 	log.Warn("this")
 	if out := buf.String(); strings.Contains(out, "not this") || !strings.Contains(out, `"at":"telemetry/telemetry_test.go:`) {
@@ -83,7 +83,7 @@ func TestAdminServesMetrics(t *testing.T) {
 func TestLevelChangesWhileItRuns(t *testing.T) {
 	var buf bytes.Buffer
 	level := new(slog.LevelVar)
-	log := NewLoggerAt(DefaultConfig(), level, &buf)
+	log := NewLogger(DefaultConfig(), level, &buf)
 	log.Debug("first")
 	level.Set(Config{Level: "debug"}.SlogLevel())
 	log.Debug("second")

@@ -349,9 +349,6 @@ func (c *Center) Unreadable() map[string]error {
 	return out
 }
 
-// Away tells whether etcd does not answer: what this process knows may be old.
-func (c *Center) Away() bool { return c.isAway() }
-
 // badLocked remembers a key that cannot be read, and tells of it once.
 func (c *Center) badLocked(m *mirror, key string, e entry, err error) {
 	whole := m.prefix + key

@@ -225,7 +225,7 @@ func TestPausedEtcdDropsNobody(t *testing.T) {
 	time.Sleep(outage)
 	s.Signal("etcd", syscall.SIGCONT)
 	eventually(t, 10*time.Second, "all are registered in etcd", func() bool {
-		return !k.b.Away() && registeredAs(t, k.client, cfg, "logic") == "0=a:1 1=b:1 2=c:1"
+		return !k.b.isAway() && registeredAs(t, k.client, cfg, "logic") == "0=a:1 1=b:1 2=c:1"
 	})
 	time.Sleep(2 * cfg.Lease)
 	states, _ := k.seen.since(k.mark)

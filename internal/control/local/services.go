@@ -10,10 +10,9 @@ import (
 	"hongyan/internal/control"
 )
 
-// Services are those announced in this process, and those listed.
+// Services are those announced in this process.
 type Services struct {
 	mu       sync.Mutex
-	listed   map[string][]control.Endpoint
 	live     map[string]map[string]*control.Endpoint // service -> address
 	change   chan struct{}                           // closed and replaced at every change
 	closed   bool
@@ -24,28 +23,6 @@ type Services struct {
 // NewServices knows of none.
 func NewServices() *Services {
 	return &Services{live: map[string]map[string]*control.Endpoint{}, change: make(chan struct{}), done: make(chan struct{})}
-}
-
-// ListServices replaces what is listed, for all services.
-func (s *Services) ListServices(services map[string][]control.Endpoint) error {
-	listed := make(map[string][]control.Endpoint, len(services))
-	for name, endpoints := range services {
-		if err := control.ValidService(name); err != nil {
-			return err
-		}
-		for _, e := range endpoints {
-			e, err := e.Normalize()
-			if err != nil {
-				return err
-			}
-			listed[name] = append(listed[name], e)
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.listed = listed
-	s.changedLocked()
-	return nil
 }
 
 // Announce implements control.Services.
@@ -107,11 +84,6 @@ func (s *Services) look(service string) ([]control.Endpoint, <-chan struct{}, er
 	var now []control.Endpoint
 	for _, e := range s.live[service] {
 		now = append(now, *e)
-	}
-	for _, e := range s.listed[service] {
-		if s.live[service][e.Addr] == nil {
-			now = append(now, e)
-		}
 	}
 	slices.SortFunc(now, func(a, b control.Endpoint) int { return strings.Compare(a.Addr, b.Addr) })
 	return now, s.change, nil

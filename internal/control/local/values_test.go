@@ -34,24 +34,6 @@ func TestReportsSuite(t *testing.T) {
 	controltest.RunReports(t, func(t *testing.T) control.Reports { return open(t, nil) })
 }
 
-func TestListedServices(t *testing.T) {
-	s := NewServices()
-	defer s.Close()
-	if err := s.ListServices(map[string][]control.Endpoint{"orders": {{Addr: "a:1"}, {Addr: ""}}}); err == nil {
-		t.Error("an endpoint without an address was listed")
-	}
-	if err := s.ListServices(map[string][]control.Endpoint{"orders": {{Addr: "a:1"}}}); err != nil {
-		t.Fatal(err)
-	}
-	ctx, end := context.WithCancel(t.Context())
-	_ = s.WatchService(ctx, "orders", func(found []control.Endpoint) {
-		if len(found) != 1 || found[0].Addr != "a:1" || found[0].Weight != control.DefaultWeight {
-			t.Errorf("found %+v", found)
-		}
-		end()
-	})
-}
-
 func TestValuesFileIsFollowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "values.yaml")
