@@ -27,7 +27,7 @@ export HONGYAN_TEST_REQUIRE_SERVERS=1 HONGYAN_TEST_CHAOS=1
 export HONGYAN_TEST_CLUSTER="${HONGYAN_TEST_CLUSTER:-mysql,tidb}"
 
 if [ -z "${RUN:-}" ]; then
-	go test -count=1 -p 1 -timeout 20m ./das/store/sql/... ./das/... ./internal/mq/... ./internal/presence/... \
+	go test -count=1 -p 3 -timeout 20m ./das/store/sql/... ./das/... ./internal/mq/... ./internal/presence/... \
 		./internal/control/... ./internal/doctor/... ./deploy/... ./tests/servers/...
 fi
 go test -C deploy/helm/check -count=1 ./...

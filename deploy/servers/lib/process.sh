@@ -79,10 +79,10 @@ launch() {
 
 # await INSTANCE: until it answers.
 await() {
-	local instance=$1 limit=$((SECONDS + 90))
+	local instance=$1 limit=$((SECONDS + 180))
 	until ready "$instance"; do
 		[ -n "$(pid_of "$instance")" ] || gone "$instance" "ended instead of starting"
-		[ $SECONDS -lt $limit ] || gone "$instance" "has not answered for 90 s"
+		[ $SECONDS -lt $limit ] || gone "$instance" "has not answered for 180 s"
 		sleep 0.1
 	done
 }

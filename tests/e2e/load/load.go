@@ -12,8 +12,13 @@ import (
 	"hongyan/tests/e2e/cluster"
 )
 
-// pipeline is how many messages of a writer are under way at once.
-const pipeline = 16
+const (
+	// pipeline is how many messages of a writer are under way at once.
+	pipeline = 16
+	// pace is the least time between two messages of a writer: the load is to be there all the
+	// time, and to leave the machine to those that have to come back.
+	pace = 10 * time.Millisecond
+)
 
 // Load is conversations whose two members both write, each from one of two devices.
 type Load struct {
@@ -134,7 +139,7 @@ func (l *Load) write(w *writer) {
 		select {
 		case <-l.stop:
 			return
-		case <-time.After(2 * time.Millisecond):
+		case <-time.After(pace):
 		}
 		settled := 0
 		w.locked(func() { settled = len(w.acked) + len(w.failed) })
