@@ -48,7 +48,16 @@ func (d *Das) History(ctx context.Context, req *tier.HistoryRequest) (*im.Histor
 		if rsp := d.historyOfCopy(ctx, key, epoch, head, h); rsp != nil {
 			return rsp, nil
 		}
-		return history(v, key, head, h, d.cfg.MaxAnswer)
+		rsp, err := history(v, key, head, h, d.cfg.MaxAnswer)
+		if err != nil {
+			return nil, err
+		}
+		// A device keeps what it is shown, so it must survive a failover (R19): every copy may lag.
+		if err := store.Confirm(ctx, d.store, v); err != nil {
+			d.log.Warn("history could not be confirmed", slog.Any("error", err))
+			return nil, errUnsure
+		}
+		return rsp, nil
 	})
 }
 

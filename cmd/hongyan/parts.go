@@ -160,9 +160,11 @@ func (p *process) openDatabases() (store.Store, error) {
 	}
 	st, err := shards.Open(ctx, p.cfg.Databases, shards.Deps{
 		Open: func(ctx context.Context, dsn string) (shards.Database, error) {
-			cfg := p.cfg.SQL
-			cfg.DSN = dsn
-			return sqlstore.Open(ctx, cfg, sqlstore.Deps{Log: p.log, Metrics: p.metrics})
+			db, err := sqlstore.Open(ctx, p.cfg.sqlConfig(dsn), sqlstore.Deps{Log: p.log, Metrics: p.metrics})
+			if err != nil {
+				return nil, err // not a database that is a nil *Store
+			}
+			return db, nil
 		},
 		Map: first, Log: p.log, Metrics: p.metrics,
 	})

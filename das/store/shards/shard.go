@@ -214,6 +214,7 @@ func (m *member) look(ctx context.Context) {
 	if db == nil {
 		db, err = m.shard.store.open(ctx, m.dsn)
 	}
+	opened := err == nil // db may be a nil of some type otherwise
 	var role store.Role
 	if err == nil {
 		role, err = db.Role(ctx)
@@ -224,7 +225,7 @@ func (m *member) look(ctx context.Context) {
 		m.shard.store.log.Warn("a member does not answer", "shard", m.shard.name, "member", m.number, slog.Any("error", err))
 	}
 	m.role, m.err = role, err
-	if m.db == nil && db != nil {
+	if m.db == nil && opened {
 		m.db = db
 	}
 }

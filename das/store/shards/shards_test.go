@@ -496,3 +496,24 @@ func TestOpenWithoutAnyPrimary(t *testing.T) {
 		t.Errorf("opened: %v", err)
 	}
 }
+
+// TestMemberThatCannotBeOpenedIsNoDatabase: what an open returns beside its error is not used,
+// be it a nil of some type. Seen red: the next look called it, and panicked.
+func TestMemberThatCannotBeOpenedIsNoDatabase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg, s := pair()
+		st, err := shards.Open(t.Context(), cfg, shards.Deps{Open: func(ctx context.Context, dsn string) (shards.Database, error) {
+			if dsn == "r" {
+				return (*memory.Store)(nil), errors.New("connection refused")
+			}
+			return s.open(ctx, dsn)
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * cfg.Look)
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -125,7 +125,6 @@ func (m *mover) fill(users []store.Key) {
 	commit(m, m.from, &store.Batch{Cursors: []store.DeviceRow{{User: stranger, Device: store.Device{ID: "d"}}}}) // no head row
 }
 
-// Seen to fail with a statement for each.
 func TestSetBucketsIsOneCommit(t *testing.T) {
 	onServers(t, func(t *testing.T, server server) {
 		s := open(t, server.migrated(t))
