@@ -107,7 +107,8 @@ func (l *Load) open(s *cluster.System, uid, platform, transport string, nth int)
 			Sent: func(sent hongyan.Sent) {
 				d.locked(func() { d.showLocked(sent.Message); d.acked[sent.Message.ClientMsgId] = true })
 			},
-			Failed: func(f hongyan.Failed) { d.locked(func() { d.failed[f.ClientMsgID] = f.Err }) },
+			Failed:  func(f hongyan.Failed) { d.locked(func() { d.failed[f.ClientMsgID] = f.Err }) },
+			Removed: func(r hongyan.Removed) { d.locked(func() { d.removeLocked(r.After) }) },
 		},
 	})
 	if err != nil {
@@ -132,6 +133,17 @@ func (d *device) locked(f func()) {
 func (d *device) showLocked(m *hongyan.Message) {
 	d.shown[m.ClientMsgId]++
 	d.seqs[m.ClientMsgId] = m.Seq
+}
+
+// removeLocked takes entries off the screen: after a failover the list is taken anew, and what
+// a row does not tell of yet comes again.
+func (d *device) removeLocked(after uint64) {
+	for id, seq := range d.seqs {
+		if seq > after {
+			d.shown[id]--
+			delete(d.seqs, id)
+		}
+	}
 }
 
 func (l *Load) write(w *writer) {
