@@ -35,7 +35,7 @@ func TestClusterFigures(t *testing.T) {
 		t.Skip("HONGYAN_TEST_FIGURES is not set: make bench-cluster prints the figures")
 	}
 	cluster.ForEachCluster(t, "", func(t *testing.T, s *cluster.System) {
-		for _, load := range [][]string{{"--window", "32"}, {"--rate", "300"}} {
+		for _, load := range [][]string{{"--rate", "300"}, {"--window", "32"}} {
 			measure(t, s, load)
 		}
 	})
@@ -79,7 +79,8 @@ func cpuOf(s *cluster.System) map[string]time.Duration {
 	pids, _ := filepath.Glob(filepath.Join(state, "*", "pid"))
 	for _, file := range pids {
 		text, _ := os.ReadFile(file)
-		pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+		first, _, _ := strings.Cut(strings.TrimSpace(string(text)), " ") // the rest tells when it began
+		pid, _ := strconv.Atoi(first)
 		used["("+filepath.Base(filepath.Dir(file))+")"] += cpuTime(pid)
 	}
 	return used
