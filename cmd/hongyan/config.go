@@ -158,9 +158,7 @@ func checked(used bool, validate func() error) error {
 func (c *Config) validateSQL() error {
 	for _, shard := range c.Databases.Shards {
 		for n, dsn := range shard.Members {
-			cfg := c.SQL
-			cfg.DSN = dsn
-			if err := cfg.Validate(); err != nil {
+			if err := c.sqlConfig(dsn).Validate(); err != nil {
 				return fmt.Errorf("member %d of %s: %w", n, shard.Name, err)
 			}
 		}

@@ -91,13 +91,11 @@ func migrateAll(ctx context.Context, cfg *Config, tell func(string, ...any)) err
 func primaryOf(ctx context.Context, cfg *Config, shard shards.ShardConfig) (sqlstore.Config, error) {
 	var errs []error
 	for n, dsn := range shard.Members {
-		member := cfg.SQL
-		member.DSN = dsn
 		switch writable, err := takesWrites(ctx, dsn); {
 		case err != nil:
 			errs = append(errs, fmt.Errorf("member %d: %w", n, err))
 		case writable:
-			return member, nil
+			return cfg.sqlConfig(dsn), nil
 		}
 	}
 	return sqlstore.Config{}, fmt.Errorf("shard %s: no member takes writes: %w", shard.Name, errors.Join(errs...))
