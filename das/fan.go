@@ -115,7 +115,7 @@ func (p *plan) fanOut(it *item, f *tier.FanOut) error {
 	it.out.row, it.out.tellRow = m, true
 	row := m.current()
 	moved := f.LastSeq > 0 && !row.Reached(f.Epoch, f.LastSeq)
-	read := f.PeerReadSeq > row.PeerReadSeq && (f.Epoch == 0 || f.Epoch >= row.LastEpoch)
+	read := f.PeerReadSeq > row.PeerReadSeq && (f.Epoch == 0 || f.Epoch >= row.BackEpoch)
 	if !moved && !read {
 		return p.repushRow(it, m)
 	}
@@ -124,7 +124,7 @@ func (p *plan) fanOut(it *item, f *tier.FanOut) error {
 		return err
 	}
 	if moved {
-		if f.LastSeq < t.row.LastSeq {
+		if f.LastSeq < t.row.LastSeq { // at the same number it may be the same entry, told again
 			forgetRead(&t.row, f)
 		}
 		t.row.LastEpoch, t.row.LastSeq, t.row.LastOrd, t.row.Blocked = f.Epoch, f.LastSeq, f.LastOrd, f.Blocked
@@ -139,6 +139,7 @@ func (p *plan) fanOut(it *item, f *tier.FanOut) error {
 // had read the entries that are lost has not read those that have their numbers now. One more
 // unread is better than a message that looks read.
 func forgetRead(row *store.Member, f *tier.FanOut) {
+	row.BackEpoch = f.Epoch
 	row.PeerReadSeq = min(row.PeerReadSeq, f.LastSeq-1)
 	if row.ReadSeq >= f.LastSeq {
 		row.ReadSeq, row.ReadOrd = f.LastSeq-1, min(row.ReadOrd, max(f.LastOrd, 1)-1)

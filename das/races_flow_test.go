@@ -196,6 +196,22 @@ func TestR18LogThatWentBackHidesNothing(t *testing.T) {
 	})
 }
 
+// A failover that lost nothing: a read position that was confirmed before it is told after it.
+// Seen red: with positions of an earlier epoch of the log dropped, the peer never learnt of it.
+func TestR18ReadPositionOutlivesAFailover(t *testing.T) {
+	inBed(t, shared(), func(t *testing.T, b *bed) {
+		d := b.start(0)
+		order := func(epoch, last, peerRead uint64) *tier.Submit {
+			f := fanOut("u", "p:a:u", last)
+			f.Fanout.Epoch, f.Fanout.PeerReadSeq = epoch, peerRead
+			return f
+		}
+		b.write(d, order(1, 7, 0)).ok(t)
+		b.write(d, order(2, 8, 0)).ok(t)
+		equal(t, "told late", b.write(d, order(1, 0, 7)).ok(t).items[0].Row.PeerReadSeq, 7)
+	})
+}
+
 // Orders say at which epoch of the log they were made, those found by a scan and those of a
 // retry too.
 func TestR18OrdersCarryTheEpochOfTheLog(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 // epoch of the log are not comparable one by one: those of the higher LastEpoch win (R18).
 func (m *Member) Raise(old *Member) {
 	m.Version = max(m.Version, old.Version)
+	m.BackEpoch = max(m.BackEpoch, old.BackEpoch)
 	if old.LastEpoch < m.LastEpoch {
 		return
 	}

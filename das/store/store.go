@@ -225,6 +225,7 @@ type Member struct {
 	Conv        string
 	Version     uint64
 	LastEpoch   uint64 // of the conversation's bucket when LastSeq was its end: positions in the log are pairs (R18)
+	BackEpoch   uint64 // in which the log last went back, to an older copy: read positions of earlier ones say nothing
 	LastSeq     uint64
 	LastOrd     uint64 // ord at LastSeq minus the user's own: unread = LastOrd - ReadOrd, never below 0
 	ReadSeq     uint64

@@ -58,16 +58,16 @@ func (u *userState) held() (store.Key, int) { return u.key, 1 + len(u.rows) }
 
 // positions are those of a member row that only rise.
 type positions struct {
-	version, lastEpoch, lastSeq, lastOrd, readSeq, readOrd, peerReadSeq uint64
+	version, lastEpoch, backEpoch, lastSeq, lastOrd, readSeq, readOrd, peerReadSeq uint64
 }
 
 func positionsOf(m *store.Member) positions {
-	return positions{m.Version, m.LastEpoch, m.LastSeq, m.LastOrd, m.ReadSeq, m.ReadOrd, m.PeerReadSeq}
+	return positions{m.Version, m.LastEpoch, m.BackEpoch, m.LastSeq, m.LastOrd, m.ReadSeq, m.ReadOrd, m.PeerReadSeq}
 }
 
 func (p *positions) member() store.Member {
 	return store.Member{
-		Version: p.version, LastEpoch: p.lastEpoch, LastSeq: p.lastSeq, LastOrd: p.lastOrd,
+		Version: p.version, LastEpoch: p.lastEpoch, BackEpoch: p.backEpoch, LastSeq: p.lastSeq, LastOrd: p.lastOrd,
 		ReadSeq: p.readSeq, ReadOrd: p.readOrd, PeerReadSeq: p.peerReadSeq,
 	}
 }

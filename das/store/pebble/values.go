@@ -121,8 +121,8 @@ const (
 // appendMember encodes a row; its conversation is in the key. The version comes first, for
 // memberVersion.
 //
-//	version byte, version, flags, last_epoch, last_seq, last_ord, read_seq, read_ord, peer_read_seq,
-//	updated_ms, [remark]
+//	version byte, version, flags, last_epoch, back_epoch, last_seq, last_ord, read_seq, read_ord,
+//	peer_read_seq, updated_ms, [remark]
 func appendMember(dst []byte, m *store.Member) []byte {
 	var flags byte
 	for _, f := range [...]struct {
@@ -139,6 +139,7 @@ func appendMember(dst []byte, m *store.Member) []byte {
 	dst = binary.AppendUvarint(append(dst, valueV1), m.Version)
 	dst = append(dst, flags)
 	dst = binary.AppendUvarint(dst, m.LastEpoch)
+	dst = binary.AppendUvarint(dst, m.BackEpoch)
 	dst = binary.AppendUvarint(dst, m.LastSeq)
 	dst = binary.AppendUvarint(dst, m.LastOrd)
 	dst = binary.AppendUvarint(dst, m.ReadSeq)
@@ -155,7 +156,8 @@ func decodeMember(val []byte, conv string) (store.Member, error) {
 	r := newReader(val, valueV1)
 	m := store.Member{Conv: conv, Version: r.uvarint()}
 	flags := r.byte()
-	m.LastEpoch, m.LastSeq, m.LastOrd = r.uvarint(), r.uvarint(), r.uvarint()
+	m.LastEpoch, m.BackEpoch = r.uvarint(), r.uvarint()
+	m.LastSeq, m.LastOrd = r.uvarint(), r.uvarint()
 	m.ReadSeq, m.ReadOrd = r.uvarint(), r.uvarint()
 	m.PeerReadSeq = r.uvarint()
 	m.UpdatedMS = int64(r.uvarint())

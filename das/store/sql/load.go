@@ -15,7 +15,7 @@ func (sc *script) load(r *store.BucketRows) {
 		t.raw(",")
 		t.bytes(appendOwn(nil, c.Head.Own))
 	}, replaced("head_from", "head_seq", "head_ord", "flags", "own"), nil)
-	sc.insertMembers(r.Members, replaced("version", "last_epoch", "last_seq", "last_ord", "read_seq", "read_ord", "peer_read_seq",
+	sc.insertMembers(r.Members, replaced("version", "last_epoch", "back_epoch", "last_seq", "last_ord", "read_seq", "read_ord", "peer_read_seq",
 		"blocked", "pinned", "muted", "hidden", "remark", "updated_ms"))
 	sc.pushes(r.Pushes)
 	sc.loadUsers(r.Users)

@@ -215,7 +215,7 @@ func (sc *script) woken(list []store.WokenMark) {
 	}, " ON DUPLICATE KEY UPDATE writes=writes+1,woken=GREATEST(woken,VALUES(woken))", nil)
 }
 
-const memberColumns = "conv,version,last_epoch,last_seq,last_ord,read_seq,read_ord,peer_read_seq,blocked,pinned,muted,hidden,remark,updated_ms"
+const memberColumns = "conv,version,last_epoch,back_epoch,last_seq,last_ord,read_seq,read_ord,peer_read_seq,blocked,pinned,muted,hidden,remark,updated_ms"
 
 // members is Member.Raise in SQL: assignments run from left to right, each ordinal goes
 // before the seq it belongs to, and the epoch by which all are compared comes last.
@@ -223,7 +223,7 @@ func (sc *script) members(list []store.MemberRow) {
 	sc.insertMembers(list, raiseMember)
 }
 
-var raiseMember = " ON DUPLICATE KEY UPDATE version=GREATEST(version,VALUES(version))," +
+var raiseMember = " ON DUPLICATE KEY UPDATE version=GREATEST(version,VALUES(version)),back_epoch=GREATEST(back_epoch,VALUES(back_epoch))," +
 	raised("last_ord", "last_seq") + raised("last_seq", "last_seq") +
 	raised("read_ord", "read_seq") + raised("read_seq", "read_seq") +
 	raised("peer_read_seq", "peer_read_seq") + "last_epoch=GREATEST(last_epoch,VALUES(last_epoch))," +
@@ -241,7 +241,7 @@ func (sc *script) insertMembers(list []store.MemberRow, tail string) {
 		r := &list[i]
 		t.key(r.User)
 		t.strs(r.Conv)
-		t.uints(r.Version, r.LastEpoch, r.LastSeq, r.LastOrd, r.ReadSeq, r.ReadOrd, r.PeerReadSeq)
+		t.uints(r.Version, r.LastEpoch, r.BackEpoch, r.LastSeq, r.LastOrd, r.ReadSeq, r.ReadOrd, r.PeerReadSeq)
 		for _, on := range [...]bool{r.Blocked, r.Pinned, r.Muted, r.Hidden} {
 			t.raw(",")
 			t.flag(on)

@@ -7,7 +7,7 @@ import (
 )
 
 func scanMember(rows *sql.Rows) (m store.Member, err error) {
-	return m, rows.Scan(&m.Conv, &m.Version, &m.LastEpoch, &m.LastSeq, &m.LastOrd, &m.ReadSeq, &m.ReadOrd, &m.PeerReadSeq,
+	return m, rows.Scan(&m.Conv, &m.Version, &m.LastEpoch, &m.BackEpoch, &m.LastSeq, &m.LastOrd, &m.ReadSeq, &m.ReadOrd, &m.PeerReadSeq,
 		&m.Blocked, &m.Pinned, &m.Muted, &m.Hidden, &m.Remark, &m.UpdatedMS)
 }
 

@@ -254,7 +254,7 @@ func (w *world) addRows(b *store.Batch, v store.View, k store.Key) {
 		}
 		move.To += 1 + w.rng.Uint64N(2)
 		b.Members = append(b.Members, store.MemberRow{User: k, Member: store.Member{
-			Conv: conv.ID, Version: move.To, LastEpoch: w.rng.Uint64N(3), LastSeq: w.rng.Uint64N(100), LastOrd: w.rng.Uint64N(100),
+			Conv: conv.ID, Version: move.To, LastEpoch: w.rng.Uint64N(3), BackEpoch: w.rng.Uint64N(3), LastSeq: w.rng.Uint64N(100), LastOrd: w.rng.Uint64N(100),
 			ReadSeq: w.rng.Uint64N(100), ReadOrd: w.rng.Uint64N(100), PeerReadSeq: w.rng.Uint64N(100),
 			Pinned: w.chance(50), Hidden: w.chance(10), Remark: strings.Repeat("r", w.rng.IntN(3)), UpdatedMS: int64(w.step),
 		}})

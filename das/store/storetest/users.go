@@ -41,7 +41,7 @@ func testMemberRaise(f *fixture) {
 
 	// R18: the log went back and began anew at a higher epoch. Seen to fail with positions raised
 	// one by one.
-	back := store.Member{LastEpoch: 2, LastSeq: 5, LastOrd: 4, ReadSeq: 4, ReadOrd: 3, PeerReadSeq: 2}
+	back := store.Member{LastEpoch: 2, BackEpoch: 2, LastSeq: 5, LastOrd: 4, ReadSeq: 4, ReadOrd: 3, PeerReadSeq: 2}
 	want = back
 	want.Conv, want.Version = "c", 4
 	equal(f, "row of a later epoch", put(3, back), want)

@@ -76,6 +76,7 @@ CREATE TABLE member (
   conv          VARBINARY(255)  NOT NULL,
   version       BIGINT UNSIGNED NOT NULL,
   last_epoch    BIGINT UNSIGNED NOT NULL,
+  back_epoch    BIGINT UNSIGNED NOT NULL,
   last_seq      BIGINT UNSIGNED NOT NULL,
   last_ord      BIGINT UNSIGNED NOT NULL,
   read_seq      BIGINT UNSIGNED NOT NULL,
