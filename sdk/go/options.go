@@ -2,6 +2,7 @@ package hongyan
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net/url"
@@ -72,6 +73,10 @@ type Options struct {
 	On    Handlers
 
 	Logger *slog.Logger // nil = silent
+
+	// TLS is for tls://, wss:// and https://: RootCAs for an authority of the company's own,
+	// certificates of the client. nil = the authorities of the system. It is copied.
+	TLS *tls.Config
 
 	// Dialers add or replace transports, by the scheme of the endpoint.
 	Dialers map[string]Dialer
@@ -146,7 +151,7 @@ func (o *Options) check() (map[string]Dialer, []*url.URL, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	known := dialers()
+	known := dialers(o.TLS)
 	for scheme, d := range o.Dialers {
 		known[scheme] = d
 	}

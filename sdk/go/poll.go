@@ -3,6 +3,7 @@ package hongyan
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,7 +60,7 @@ const (
 	ackPatience = 5 * time.Second
 )
 
-func dialPoll(ctx context.Context, endpoint *url.URL) (Conn, error) {
+func dialPoll(ctx context.Context, endpoint *url.URL, secure *tls.Config) (Conn, error) {
 	codec, err := wire.NewJSON()
 	if err != nil {
 		return nil, err
@@ -67,7 +68,9 @@ func dialPoll(ctx context.Context, endpoint *url.URL) (Conn, error) {
 	p := &pollConn{
 		base: endpoint, json: codec.Lenient(),
 		// Its own connections: one for the poll, one for commands, gone with the session.
-		http:  &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2, IdleConnTimeout: 90 * time.Second}},
+		http: &http.Client{Transport: &http.Transport{
+			MaxIdleConnsPerHost: 2, IdleConnTimeout: 90 * time.Second, TLSClientConfig: secure.Clone(), ForceAttemptHTTP2: true,
+		}},
 		queue: make(chan Frame, 256), inbox: make(chan Frame, 64), moved: make(chan struct{}, 1),
 	}
 	if err := p.reach(ctx); err != nil {

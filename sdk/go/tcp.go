@@ -28,8 +28,8 @@ func dialTCP(ctx context.Context, endpoint *url.URL) (Conn, error) {
 	return newStream(conn), nil
 }
 
-func dialTLS(ctx context.Context, endpoint *url.URL) (Conn, error) {
-	conn, err := (&tls.Dialer{}).DialContext(ctx, "tcp", endpoint.Host)
+func dialTLS(ctx context.Context, endpoint *url.URL, secure *tls.Config) (Conn, error) {
+	conn, err := (&tls.Dialer{Config: secure}).DialContext(ctx, "tcp", endpoint.Host)
 	if err != nil {
 		return nil, err
 	}

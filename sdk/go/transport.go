@@ -2,6 +2,9 @@ package hongyan
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -41,13 +44,31 @@ const (
 	maxBody = 1 << 20
 )
 
-// dialers are the transports by scheme.
-func dialers() map[string]Dialer {
-	return map[string]Dialer{
-		"tcp": dialTCP, "tls": dialTLS,
-		"ws": dialWebSocket, "wss": dialWebSocket,
-		"http": dialPoll, "https": dialPoll,
+// dialers are the transports by scheme; secure is for those with TLS, nil = defaults.
+func dialers(secure *tls.Config) map[string]Dialer {
+	if secure == nil {
+		secure = &tls.Config{}
 	}
+	secure = secure.Clone()
+	with := func(dial func(context.Context, *url.URL, *tls.Config) (Conn, error)) Dialer {
+		return func(ctx context.Context, endpoint *url.URL) (Conn, error) {
+			c, err := dial(ctx, endpoint, secure)
+			return c, explained(err)
+		}
+	}
+	return map[string]Dialer{
+		"tcp": dialTCP, "tls": with(dialTLS),
+		"ws": with(dialWebSocket), "wss": with(dialWebSocket),
+		"http": with(dialPoll), "https": with(dialPoll),
+	}
+}
+
+// explained says what to do about a certificate that is not trusted.
+func explained(err error) error {
+	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
+		return fmt.Errorf("%w (an authority of your own belongs into RootCAs of Options.TLS)", err)
+	}
+	return err
 }
 
 // parseEndpoints checks the addresses of a server, best first.

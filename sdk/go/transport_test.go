@@ -314,7 +314,7 @@ func waitFor(t *testing.T, ok func() bool) {
 func TestCloseCodesOfWebSocket(t *testing.T) {
 	s := newToy()
 	endpoint, _ := url.Parse("ws://" + s.serveWebSocket(t))
-	c, err := dialWebSocket(t.Context(), endpoint)
+	c, err := dialWebSocket(t.Context(), endpoint, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

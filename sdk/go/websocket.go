@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -34,12 +35,12 @@ type wsConn struct {
 	closed bool
 }
 
-func dialWebSocket(ctx context.Context, endpoint *url.URL) (Conn, error) {
+func dialWebSocket(ctx context.Context, endpoint *url.URL, secure *tls.Config) (Conn, error) {
 	target := *endpoint
 	if target.Path == "" || target.Path == "/" {
 		target.Path = socketPath
 	}
-	conn, in, _, err := ws.Dialer{}.Dial(ctx, target.String())
+	conn, in, _, err := ws.Dialer{TLSConfig: secure}.Dial(ctx, target.String())
 	if err != nil {
 		return nil, err
 	}

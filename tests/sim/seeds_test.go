@@ -170,6 +170,7 @@ func (s *survey) take(r report) bool {
 	}
 	if len(r.Violations) > 0 {
 		s.failed++
+		fmt.Fprintf(os.Stderr, "sim: seed %d (%s) failed: %s\n", r.Seed, r.Shape, r.Violations[0])
 		s.t.Errorf("seed %d (%s): %d violations\n\t%s\n\treplay: %s", r.Seed, r.Shape, len(r.Violations),
 			strings.Join(r.Violations[:min(len(r.Violations), 5)], "\n\t"), replayOf(r.Seed))
 	}
