@@ -80,7 +80,6 @@ const (
 // Move moves buckets. One that was moved before is passed over. After an error no other is
 // begun; those that are on their way are finished.
 func (m Mover) Move(ctx context.Context, buckets ...uint32) error {
-	m.turn = make(chan struct{}, 1)
 	return m.locked(ctx, func() error {
 		var movers sync.WaitGroup
 		var next, failed atomic.Int64
@@ -146,7 +145,8 @@ func (m *Mover) page() int {
 
 // locked runs work while the control centre notes that this move is under way. When it fails
 // the note stays: the move is to be run again, or taken back.
-func (m Mover) locked(ctx context.Context, work func() error) error {
+func (m *Mover) locked(ctx context.Context, work func() error) error {
+	m.turn = make(chan struct{}, 1)
 	note, err := json.Marshal(map[string]string{"from": m.FromName, "to": m.ToName, "since": time.Now().UTC().Format(time.RFC3339)})
 	if err != nil {
 		return err
@@ -207,10 +207,8 @@ type move struct {
 
 func (m *move) tell(step string, pass int) {
 	if m.Progress != nil {
-		if m.turn != nil {
-			m.turn <- struct{}{}
-			defer func() { <-m.turn }()
-		}
+		m.turn <- struct{}{}
+		defer func() { <-m.turn }()
 		m.Progress(MoveProgress{Bucket: m.bucket, Step: step, Pass: pass, Rows: m.rows, Closed: m.closed})
 	}
 }
@@ -235,10 +233,15 @@ func (m *move) run(ctx context.Context) error {
 	}
 	m.epoch = from.Epoch
 	handed, err := m.handedOver(ctx, from, to)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if !handed {
+	case !handed && !from.Open: // an earlier try has died: nobody waits while the bucket is copied anew
+		if err := m.undo(ctx); err != nil {
+			return err
+		}
+		return m.run(ctx)
+	case !handed:
 		if err := m.prepare(ctx, to); err != nil {
 			return err
 		}
@@ -250,20 +253,20 @@ func (m *move) run(ctx context.Context) error {
 		}
 	}
 	m.tell("publish", 0)
-	if err := m.place(ctx, placed, revision); err != nil {
+	if err := m.place(ctx, m.ToName, placed, revision); err != nil {
 		return err
 	}
 	m.tell("done", 0)
 	return nil
 }
 
-// place publishes that the bucket is at the target. The map may have changed for another
+// place publishes that a bucket of the source is at shard. The map may have changed for another
 // bucket since it was read.
-func (m *move) place(ctx context.Context, placed Map, revision int64) error {
+func (m *move) place(ctx context.Context, shard string, placed Map, revision int64) error {
 	m.turn <- struct{}{}
 	defer func() { <-m.turn }()
 	for try := 1; ; try++ {
-		err := m.publish(ctx, placed.With(m.ToName, m.bucket), revision)
+		err := m.publish(ctx, placed.With(shard, m.bucket), revision)
 		if err == nil || !errors.Is(err, control.ErrConflict) || try == moveTries {
 			return err
 		}
@@ -316,12 +319,10 @@ func (m *move) handedOver(ctx context.Context, from, to store.BucketState) (bool
 	return true, nil
 }
 
-// prepare closes the bucket at the target, at the source's epoch. Rows of another epoch may be
-// of a history that a failover has ended: they go.
+// prepare closes the bucket at the target, at the source's epoch. Rows that are there may be of
+// a history that a failover has ended, and no epoch tells: that of the target rises with failovers
+// of its own. They go.
 func (m *move) prepare(ctx context.Context, to store.BucketState) error {
-	if to == (store.BucketState{Epoch: m.epoch}) {
-		return nil // an earlier try's rows are of this history
-	}
 	n, err := m.To.BucketCount(ctx, m.bucket)
 	if err != nil {
 		return err
@@ -414,7 +415,7 @@ func (m *move) undo(ctx context.Context) error {
 	if placed.Shard(m.bucket) != m.FromName {
 		return fmt.Errorf("%w: %q; move it back instead", ErrElsewhere, placed.Shard(m.bucket))
 	}
-	if err := m.publish(ctx, placed.With(m.FromName, m.bucket), revision); err != nil {
+	if err := m.place(ctx, m.FromName, placed, revision); err != nil {
 		return err
 	}
 	from, to, err := m.states(ctx)

@@ -520,6 +520,59 @@ func TestR18MoveStartsAnewAfterAFailover(t *testing.T) {
 	})
 }
 
+// R18: the source's primary is cut off, and a mover copies what no copy of it confirms. It dies,
+// both databases fail over, and their rows have one epoch again. Seen red: with rows kept that are
+// of the same epoch, the lost entry stood in the log instead of an acked one.
+func TestR18FailoversOfBothLeaveNothingOfALostHistory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMoving(t, 1, keysOf(movingBucket))
+		chat := store.Key{Tenant: "t"}
+		for i := 0; chat.Bucket() != m.bucket; i++ {
+			chat.ID = fmt.Sprintf("p:a:c%d", i)
+		}
+		from, to := m.servers.all["a1"], m.servers.all["b1"]
+		copies := []*memory.Store{memory.New(), memory.New()}
+		from.Replicate(copies[0])
+		to.Replicate(copies[1])
+		from.Cut()
+		if err := from.Commit(t.Context(), entry(chat, 1, 1, 1)); err == nil {
+			t.Fatal("confirmed by nobody")
+		}
+		dies := m.mover(&killer{left: -1})
+		dies.Progress = nil
+		if err := dies.Move(t.Context(), m.bucket); err == nil {
+			t.Fatal("closed, confirmed by nobody")
+		}
+		copies[0].Promote(from)
+		copies[1].Promote(to)
+		if err := copies[0].Commit(t.Context(), entry(chat, 1, 2, 2)); err != nil {
+			t.Fatal(err)
+		}
+		again := m.mover(&killer{left: -1})
+		again.From, again.To, again.Resume, again.Progress = copies[0], copies[1], true, nil
+		if err := again.Move(t.Context(), m.bucket); err != nil {
+			t.Fatal(err)
+		}
+		got, want := mustRange(t, copies[1], chat), mustRange(t, copies[0], chat)
+		if len(got) != 1 || got[0].ClientMsgID != want[0].ClientMsgID {
+			t.Fatalf("the target has %+v, the source %+v", got, want)
+		}
+	})
+}
+
+func mustRange(t *testing.T, s store.Store, conv store.Key) []*store.Message {
+	v, err := s.View(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	list, err := v.Range(conv, 0, ^uint64(0), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
 // R18: a mover dies between the opening of the target and the map, and one of the two databases
 // fails over before the move is run again or taken back: its closed or open row rises with all
 // others. Seen red: the move was refused for ever, the target being open with rows at another
