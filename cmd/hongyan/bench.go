@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"hongyan/internal/bench"
+	"hongyan/internal/secure"
 	"hongyan/internal/token"
 )
 
@@ -23,6 +24,7 @@ type benchFlags struct {
 	cfg       bench.Config
 	embedded  bool
 	target    string
+	ca        string
 	transport string
 	keys      string
 	data      string
@@ -103,7 +105,8 @@ func newBenchLoginCmd() *cobra.Command {
 func (f *benchFlags) register(cmd *cobra.Command, duration time.Duration) {
 	fs := cmd.Flags()
 	fs.BoolVar(&f.embedded, "embedded", false, "start a server of its own, as a child process")
-	fs.StringVar(&f.target, "target", "", "a running server: tcp://127.0.0.1:7000, ws://127.0.0.1:8000 or http://127.0.0.1:8000 (long poll)")
+	fs.StringVar(&f.target, "target", "", "a running server: tcp://127.0.0.1:7000, ws://127.0.0.1:8000 or http://127.0.0.1:8000 (long poll); with TLS tls://, wss:// or https://")
+	fs.StringVar(&f.ca, "ca", "", "a PEM file of the authorities that sign the server's certificate; empty = those of the system")
 	fs.StringVar(&f.transport, "transport", "tcp", "tcp, ws or poll, with --embedded")
 	fs.StringVar(&f.keys, "keys", "", "the server's keys.json, to make tokens; default: in --data")
 	fs.StringVar(&f.data, "data", "data", "the server's data directory")
@@ -170,6 +173,9 @@ func (f *benchFlags) connect(ctx context.Context, stderr io.Writer) error {
 		return &usageError{fmt.Errorf("--target %q: must be like tcp://127.0.0.1:7000", f.target)}
 	}
 	f.cfg.Target = target
+	if f.cfg.TLS, err = (secure.Client{CA: f.ca}).Load(); err != nil {
+		return &usageError{fmt.Errorf("--ca: %w", err)}
+	}
 	if f.keys == "" {
 		f.keys = (&Config{Data: f.data}).keysFile()
 	}

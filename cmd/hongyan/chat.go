@@ -19,15 +19,16 @@ import (
 
 	"hongyan/idl/im"
 	"hongyan/internal/conv"
+	"hongyan/internal/secure"
 	"hongyan/internal/token"
 	hongyan "hongyan/sdk/go"
 )
 
 // chatFlags of one run.
 type chatFlags struct {
-	as, to, target, data, keys, tenant, device string
-	history                                    uint32
-	linger                                     time.Duration
+	as, to, target, ca, data, keys, tenant, device string
+	history                                        uint32
+	linger                                         time.Duration
 }
 
 // connectPatience is how long a chat tries to get its first connection.
@@ -47,7 +48,8 @@ what it reads and ends when that was stored.`,
 	fs := cmd.Flags()
 	fs.StringVar(&f.as, "as", "", "who you are")
 	fs.StringVar(&f.to, "to", "", "whom you talk to")
-	fs.StringVar(&f.target, "target", "tcp://127.0.0.1:7000", "the server: tcp://, ws:// or http:// (long poll)")
+	fs.StringVar(&f.target, "target", "tcp://127.0.0.1:7000", "the server: tcp://, ws:// or http:// (long poll); with TLS tls://, wss:// or https://")
+	fs.StringVar(&f.ca, "ca", "", "a PEM file of the authorities that sign the server's certificate; empty = those of the system")
 	fs.StringVar(&f.data, "data", "data", "the server's data directory, for its keys")
 	fs.StringVar(&f.keys, "keys", "", "the server's keys.json, to make your token; default: in --data")
 	fs.StringVar(&f.tenant, "tenant", "demo", "the tenant")
@@ -155,9 +157,14 @@ func (c *chat) open() error {
 		_, _ = rand.Read(b[:]) // never fails
 		c.flags.device = "chat-" + hex.EncodeToString(b[:])
 	}
+	tlsConfig, err := (secure.Client{CA: c.flags.ca}).Load()
+	if err != nil {
+		return &usageError{fmt.Errorf("--ca: %w", err)}
+	}
 	c.client, err = hongyan.New(hongyan.Options{
 		Endpoints: []string{c.flags.target},
 		Device:    c.flags.device,
+		TLS:       tlsConfig,
 		Token: func(context.Context) (string, error) {
 			return keys.Sign(token.Claims{Tenant: c.flags.tenant, UID: c.flags.as, Expires: time.Now().Add(time.Hour)})
 		},

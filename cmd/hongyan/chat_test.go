@@ -40,13 +40,15 @@ func TestChatRefusesBadUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	for args, want := range map[string]int{
-		"chat --as alice":                                           exitUsage,
-		"chat --as alice --to alice":                                exitUsage,
-		"chat --as a/b --to bob":                                    exitUsage,
-		"chat --as alice --to bob --history 500":                    exitUsage,
-		"chat --as alice --to bob --target ftp://x:1 --data " + dir: exitUsage,
-		"chat --as alice --to bob --data " + dir + "/none":          exitFailed,
-		"chat --as alice --to bob --nonsense":                       exitUsage,
+		"chat --as alice":                                                   exitUsage,
+		"chat --as alice --to alice":                                        exitUsage,
+		"chat --as a/b --to bob":                                            exitUsage,
+		"chat --as alice --to bob --history 500":                            exitUsage,
+		"chat --as alice --to bob --target ftp://x:1 --data " + dir:         exitUsage,
+		"chat --as alice --to bob --data " + dir + "/none":                  exitFailed,
+		"chat --as alice --to bob --ca " + dir + "/none --data " + dir:      exitUsage,
+		"chat --as alice --to bob --ca " + dir + "/keys.json --data " + dir: exitUsage,
+		"chat --as alice --to bob --nonsense":                               exitUsage,
 	} {
 		var stdout, stderr bytes.Buffer
 		if got := run(t.Context(), strings.Fields(args), &stdout, &stderr); got != want || stdout.Len() > 0 || stderr.Len() == 0 {

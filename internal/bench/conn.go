@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -70,7 +71,11 @@ func open(ctx context.Context, d dialer, cfg *Config, uid string, readBuffer int
 // of them while they linger.
 func (c *conn) abort() {
 	if l, ok := c.link.(interface{ socket() net.Conn }); ok {
-		if tcp, ok := l.socket().(*net.TCPConn); ok {
+		nc := l.socket()
+		if secure, ok := nc.(*tls.Conn); ok {
+			nc = secure.NetConn()
+		}
+		if tcp, ok := nc.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0)
 		}
 	}

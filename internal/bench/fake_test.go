@@ -44,6 +44,10 @@ func startFake(t testing.TB) *fakeServer {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveFake(t, l)
+}
+
+func serveFake(t testing.TB, l net.Listener) *fakeServer {
 	s := &fakeServer{t: t, addr: l.Addr().String(), users: map[string]*fakeUser{}, convs: map[string]*fakeConv{}}
 	t.Cleanup(func() { _ = l.Close() })
 	go func() {

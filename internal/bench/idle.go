@@ -33,7 +33,7 @@ func Idle(ctx context.Context, cfg Config) (*Result, error) {
 	if cfg.Server == nil || cfg.Server.PID == 0 {
 		return nil, errors.New("idle measures the memory of the server: give --embedded or --server-pid")
 	}
-	d, err := newDialer(cfg.Target)
+	d, err := newDialer(&cfg)
 	if err != nil {
 		return nil, err
 	}

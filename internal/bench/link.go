@@ -3,7 +3,9 @@ package bench
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -40,15 +42,22 @@ const maxFrame = 4 << 20
 
 const dialTimeout = 10 * time.Second
 
-// dialer opens links to one target: tcp://host:port, ws:// or http://.
+// dialer opens links to one target: see Config.Target.
 type dialer struct {
-	target *url.URL
-	json   *wire.JSON // long poll only
+	target    *url.URL
+	transport string
+	secure    *tls.Config // nil = in the clear
+	json      *wire.JSON  // long poll only
 }
 
-func newDialer(target *url.URL) (d dialer, err error) {
-	d.target = target
-	if target.Scheme != "http" {
+func newDialer(cfg *Config) (d dialer, err error) {
+	d.target, d.transport = cfg.Target, Transport(cfg.Target)
+	switch d.target.Scheme {
+	case "tls", "wss", "https":
+		d.secure = cmp.Or(cfg.TLS, &tls.Config{}).Clone()
+		d.secure.ServerName = cmp.Or(d.secure.ServerName, d.target.Hostname())
+	}
+	if d.transport != Poll {
 		return d, nil
 	}
 	codec, err := wire.NewJSON()
@@ -59,31 +68,43 @@ func newDialer(target *url.URL) (d dialer, err error) {
 	return d, nil
 }
 
-// Transport is the name of a target's transport.
+// Transport is the name of a target's transport, with TLS or without.
 func Transport(target *url.URL) string {
-	if target.Scheme == "http" {
+	switch target.Scheme {
+	case "tls":
+		return TCP
+	case "wss":
+		return WebSocket
+	case "http", "https":
 		return Poll
 	}
 	return target.Scheme
 }
 
+// connect opens a socket to the target.
+func (d dialer) connect(ctx context.Context) (net.Conn, error) {
+	if d.secure == nil {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", d.target.Host)
+	}
+	return (&tls.Dialer{Config: d.secure}).DialContext(ctx, "tcp", d.target.Host)
+}
+
 func (d dialer) dial(ctx context.Context, readBuffer int) (link, error) {
-	target := d.target
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	switch target.Scheme {
-	case "http":
-		return dialPoll(ctx, target.Host, d.json, readBuffer)
+	switch d.transport {
+	case Poll:
+		return dialPoll(ctx, d, readBuffer)
 	case TCP:
-		var d net.Dialer
-		nc, err := d.DialContext(ctx, "tcp", target.Host)
+		nc, err := d.connect(ctx)
 		if err != nil {
 			return nil, err
 		}
 		return &tcpLink{nc: nc, r: bufio.NewReaderSize(nc, readBuffer)}, nil
 	case WebSocket:
-		d := ws.Dialer{ReadBufferSize: 1024, WriteBufferSize: 1024}
-		nc, early, _, err := d.Dial(ctx, "ws://"+target.Host+"/v1/ws")
+		plain := func(ctx context.Context, _, _ string) (net.Conn, error) { return d.connect(ctx) }
+		up := ws.Dialer{ReadBufferSize: 1024, WriteBufferSize: 1024, NetDial: plain}
+		nc, early, _, err := up.Dial(ctx, "ws://"+d.target.Host+"/v1/ws")
 		if err != nil {
 			return nil, err
 		}
@@ -97,7 +118,7 @@ func (d dialer) dial(ctx context.Context, readBuffer int) (link, error) {
 		}
 		return &wsLink{nc: nc, r: bufio.NewReaderSize(from, readBuffer)}, nil
 	}
-	return nil, fmt.Errorf("transport %q is not tcp, ws or http", target.Scheme)
+	return nil, fmt.Errorf("transport %q is not tcp, ws or http, nor tls, wss or https", d.target.Scheme)
 }
 
 type tcpLink struct {

@@ -20,7 +20,7 @@ func Login(ctx context.Context, cfg Config) (*Result, error) {
 	if cfg.Duration <= 0 || cfg.Warmup < 0 {
 		return nil, errors.New("--duration must be more than 0, --warmup not negative")
 	}
-	d, err := newDialer(cfg.Target)
+	d, err := newDialer(&cfg)
 	if err != nil {
 		return nil, err
 	}

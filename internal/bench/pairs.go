@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +18,8 @@ import (
 // Config of a run. Fields that a scenario does not use are ignored.
 type Config struct {
 	Server   *Server
-	Target   *url.URL // tcp://, ws:// or http:// (long poll)
+	Target   *url.URL    // tcp://, ws:// or http:// (long poll); tls://, wss:// or https://
+	TLS      *tls.Config // of the latter; nil = the authorities of the system
 	Keys     Signer
 	Tenant   string
 	Duration time.Duration
@@ -67,7 +69,7 @@ func Pairs(ctx context.Context, cfg Config) (*Result, error) {
 		r.ackTimes[i], r.e2eTimes[i] = newLatencies(), newLatencies()
 	}
 	var err error
-	if r.dialer, err = newDialer(cfg.Target); err != nil {
+	if r.dialer, err = newDialer(&cfg); err != nil {
 		return nil, err
 	}
 	if err := r.connect(ctx); err != nil {

@@ -3,7 +3,10 @@ package bench
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -46,6 +49,32 @@ func TestPairsAtARateKeepTheRate(t *testing.T) {
 	r := runPairs(t, startFake(t), func(c *Config) { c.Rate, c.Duration = 500, time.Second })
 	if !r.Clean() || *r.AckedPerS < 300 || *r.AckedPerS > 600 {
 		t.Fatalf("got %v/s, %+v", *r.AckedPerS, r)
+	}
+}
+
+// TestPairsOverTLS: the server's authority is one that no system knows.
+func TestPairsOverTLS(t *testing.T) {
+	pages := httptest.NewTLSServer(nil) // for its certificate
+	defer pages.Close()
+	l, err := tls.Listen("tcp", "127.0.0.1:0", pages.TLS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := serveFake(t, l)
+	over := func(c *Config) {
+		c.Target = &url.URL{Scheme: "tls", Host: s.addr}
+		c.TLS = &tls.Config{RootCAs: x509.NewCertPool()}
+		c.TLS.RootCAs.AddCert(pages.Certificate())
+	}
+	if r := runPairs(t, s, over); !r.Clean() || *r.Errors != 0 {
+		t.Fatalf("got %+v", r)
+	}
+	d, err := newDialer(&Config{Target: &url.URL{Scheme: "wss", Host: pages.Listener.Addr().String()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.dial(t.Context(), 512); err == nil || !strings.Contains(err.Error(), "unknown authority") {
+		t.Fatalf("a server of an unknown authority: %v", err)
 	}
 }
 

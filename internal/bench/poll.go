@@ -24,8 +24,7 @@ import (
 // HTTP is written by hand: ten thousand of net/http's clients would weigh more than the
 // server that is measured.
 type pollLink struct {
-	host  string
-	json  *wire.JSON
+	dialer
 	nc    net.Conn // of the poll
 	r     *bufio.Reader
 	in    chan wire.Frame // 64, full = who polls waits
@@ -46,14 +45,13 @@ type pollLink struct {
 // pollHold is what polls are held, in seconds: the server's default.
 const pollHold = 15
 
-func dialPoll(ctx context.Context, host string, codec *wire.JSON, readBuffer int) (link, error) {
-	var d net.Dialer
-	nc, err := d.DialContext(ctx, "tcp", host)
+func dialPoll(ctx context.Context, d dialer, readBuffer int) (link, error) {
+	nc, err := d.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	l := &pollLink{
-		host: host, json: codec, nc: nc, r: bufio.NewReaderSize(nc, readBuffer),
+		dialer: d, nc: nc, r: bufio.NewReaderSize(nc, readBuffer),
 		in: make(chan wire.Frame, 64), sends: make(chan wire.Frame, 64),
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
@@ -190,7 +188,9 @@ func (l *pollLink) give(cmd im.Cmd, b body) {
 
 // commands sends what was written, over a socket of its own.
 func (l *pollLink) commands() {
-	nc, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(l.ctx, "tcp", l.host)
+	ctx, cancel := context.WithTimeout(l.ctx, dialTimeout)
+	defer cancel()
+	nc, err := l.connect(ctx)
 	if err != nil {
 		l.cancel(err)
 		return
@@ -217,7 +217,7 @@ func (l *pollLink) command(nc net.Conn, r *bufio.Reader, f *wire.Frame) error {
 	if err != nil {
 		return err
 	}
-	got, err := post(nc, r, l.host, "send", fmt.Appendf(nil, `{"sid":%q,"command":%s}`, l.sid, text))
+	got, err := post(nc, r, l.target.Host, "send", fmt.Appendf(nil, `{"sid":%q,"command":%s}`, l.sid, text))
 	rsp := wire.Frame{Cmd: f.Cmd, Flags: wire.FlagResponse, Seq: f.Seq}
 	var refused *code.Error
 	switch {
@@ -248,7 +248,7 @@ func (l *pollLink) call(nc net.Conn, r *bufio.Reader, path, inType string, in bo
 	if b, err = l.json.FromProto("hongyan.im."+inType, b); err != nil {
 		return err
 	}
-	if b, err = post(nc, r, l.host, path, b); err != nil {
+	if b, err = post(nc, r, l.target.Host, path, b); err != nil {
 		return err
 	}
 	if string(b) == "{}" {

@@ -43,7 +43,7 @@ func TestPollLinkConfirmsWhatItApplied(t *testing.T) {
 		t.Fatal(err)
 	}
 	target, _ := url.Parse(s.URL)
-	d, err := newDialer(target)
+	d, err := newDialer(&Config{Target: target})
 	if err != nil {
 		t.Fatal(err)
 	}
