@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -37,12 +39,28 @@ type conn struct {
 	mu      sync.Mutex
 	out     []byte // frames to be written by the next flush
 	failed  error
-	epoch   uint64
-	cursor  uint64 // highest version applied
-	told    uint64 // highest version acknowledged
-	items   int    // applied since
-	toldAt  time.Time
 	wroteAt time.Time
+	follow
+}
+
+// loginFor is how long a login that is refused as retryable is tried again.
+const loginFor = time.Minute
+
+// login is open, tried again as clients do: a server that dies answers logins as unknown, and
+// another one takes them.
+func login(ctx context.Context, d dialer, cfg *Config, uid string, readBuffer int) (*conn, *im.SyncRsp, error) {
+	begun := time.Now()
+	for try := 0; ; try++ {
+		c, sync, err := open(ctx, d, cfg, uid, readBuffer)
+		refused, ok := errors.AsType[*code.Error](err)
+		if err == nil || !ok || !refused.Code.Retryable() || time.Since(begun) > loginFor {
+			return c, sync, err
+		}
+		jitter := rand.N(min(500*time.Millisecond<<min(try, 6), 20*time.Second))
+		if pause(ctx, refused.RetryAfter+jitter) {
+			return nil, nil, err
+		}
+	}
 }
 
 // open connects and logs in. sync is what AUTH answered.
@@ -157,26 +175,6 @@ func (c *conn) flush() error {
 	}
 	c.wroteAt = time.Now()
 	return nil
-}
-
-// applied moves the cursor to the next version; false when something before it is missing.
-func (c *conn) applied(version uint64) bool {
-	switch {
-	case version <= c.cursor:
-		return true
-	case version > c.cursor+1:
-		return false
-	}
-	c.cursor = version
-	c.items++
-	return true
-}
-
-// behind tells whether a NOTICE says something new: it may have been on its way while what
-// it speaks of arrived.
-func (c *conn) behind(f wire.Frame) bool {
-	var n im.Notice
-	return n.Unmarshal(f.Body) != nil || n.Head == 0 || n.Epoch != c.epoch || n.Head > c.cursor
 }
 
 // acknowledge queues a PUSH_ACK if one is due.

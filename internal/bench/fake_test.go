@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"hongyan/idl/code"
 	"hongyan/idl/im"
 	"hongyan/internal/wire"
 )
@@ -20,6 +21,9 @@ type fakeServer struct {
 	addr               string
 	lose, double, swap uint64
 	refuse             uint64 // the first SEND of this number of a connection is overloaded
+	logins             int    // so many first logins of each user have an unknown outcome
+	promote            uint64 // when a conversation has come to this seq, a replica has its log, at another epoch,
+	forget             uint64 // without so many of its newest messages
 
 	mu    sync.Mutex
 	users map[string]*fakeUser
@@ -29,13 +33,16 @@ type fakeServer struct {
 type fakeUser struct {
 	mu      sync.Mutex
 	nc      net.Conn
+	logins  int
+	epoch   uint64
 	version uint64
 	held    *im.Conversation // a change kept back, to come after the next
 }
 
 type fakeConv struct {
-	seq uint64
-	log []*im.Message
+	seq      uint64
+	promoted bool
+	log      []*im.Message
 }
 
 func startFake(t testing.TB) *fakeServer {
@@ -80,8 +87,16 @@ func (s *fakeServer) serve(nc net.Conn) {
 			_ = a.Unmarshal(f.Body)
 			uid = strings.TrimPrefix(strings.Clone(a.Device), "bench-")
 			s.mu.Lock()
-			s.users[uid] = &fakeUser{nc: nc}
+			logins := 1
+			if u := s.users[uid]; u != nil {
+				logins += u.logins
+			}
+			s.users[uid] = &fakeUser{nc: nc, logins: logins, epoch: 1}
 			s.mu.Unlock()
+			if logins <= s.logins {
+				s.write(s.user(uid), f, 505, &im.Error{Code: 505, Retryable: true})
+				continue
+			}
 			s.write(s.user(uid), f, 0, &im.AuthAck{Uid: uid, Sync: &im.SyncRsp{Epoch: 1}})
 		case im.Cmd_SEND:
 			sends++
@@ -91,11 +106,7 @@ func (s *fakeServer) serve(nc net.Conn) {
 			}
 			s.send(uid, f)
 		case im.Cmd_SYNC:
-			u := s.user(uid)
-			u.mu.Lock()
-			version := u.version
-			u.mu.Unlock()
-			s.write(u, f, 0, &im.SyncRsp{Epoch: 1, NextCursor: version, Head: version})
+			s.write(s.user(uid), f, 0, s.sync(uid, f))
 		case im.Cmd_HISTORY:
 			s.history(uid, f)
 		}
@@ -115,7 +126,7 @@ func (s *fakeServer) write(u *fakeUser, req wire.Frame, status uint32, b body) {
 	}
 	f := wire.Frame{Cmd: req.Cmd, Seq: req.Seq, Flags: wire.FlagResponse, Body: encoded}
 	if status != 0 {
-		f.Status = 503
+		f.Status = code.Code(status)
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -134,6 +145,16 @@ func (s *fakeServer) send(uid string, f wire.Frame) {
 		c = &fakeConv{}
 		s.convs[conv] = c
 	}
+	if c.seq+1 == s.promote && !c.promoted {
+		c.promoted = true
+		c.seq -= s.forget
+		c.log = c.log[:c.seq]
+		for _, u := range []*fakeUser{s.users[uid], s.users[to]} {
+			u.mu.Lock()
+			u.epoch, u.version = 2, 1 // the conversation
+			u.mu.Unlock()
+		}
+	}
 	c.seq++
 	m := &im.Message{Conv: conv, Seq: c.seq, Sender: uid, Data: data}
 	c.log = append(c.log, m)
@@ -148,7 +169,34 @@ func (s *fakeServer) send(uid string, f wire.Frame) {
 		s.mu.Unlock()
 		s.push(s.user(to), conv, again)
 	}
-	s.write(s.user(uid), f, 0, &im.SendAck{Conv: conv, Seq: seq})
+	u := s.user(uid)
+	u.mu.Lock()
+	u.version++
+	ack := &im.SendAck{Conv: conv, Seq: seq, Epoch: u.epoch, Version: u.version}
+	u.mu.Unlock()
+	s.write(u, f, 0, ack)
+}
+
+// sync answers with the user's one conversation, without messages.
+func (s *fakeServer) sync(uid string, f wire.Frame) *im.SyncRsp {
+	var req im.Sync
+	_ = req.Unmarshal(f.Body)
+	pair := strings.TrimRight(uid, "ab")
+	conv := "p:" + pair + "a:" + pair + "b"
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u := s.users[uid]
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	rsp := &im.SyncRsp{Epoch: u.epoch, Head: u.version}
+	if rsp.MustReset = req.Cursor > 0 && req.Epoch != u.epoch || req.Cursor > u.version; rsp.MustReset {
+		return rsp
+	}
+	rsp.NextCursor = u.version
+	if c := s.convs[conv]; c != nil && req.Cursor < u.version {
+		rsp.Changes = []*im.Conversation{{Conv: conv, Version: u.version, LastSeq: c.seq}}
+	}
+	return rsp
 }
 
 func (s *fakeServer) push(u *fakeUser, conv string, m *im.Message) {
@@ -173,7 +221,7 @@ func (s *fakeServer) push(u *fakeUser, conv string, m *im.Message) {
 		u.version++
 		c.Version = u.version
 	}
-	encoded, err := (&im.Push{Epoch: 1, Changes: changes}).Marshal(nil)
+	encoded, err := (&im.Push{Epoch: u.epoch, Changes: changes}).Marshal(nil)
 	if err != nil {
 		s.t.Error(err)
 	}

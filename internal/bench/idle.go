@@ -87,7 +87,7 @@ func (r *idleRun) connect(ctx context.Context) error {
 		group.Go(func() error {
 			// No read buffer to speak of: the generator's memory is not what is measured, but
 			// it shares the machine.
-			c, _, err := open(ctx, r.dialer, &r.cfg, fmt.Sprintf("idle-%d", i), 512)
+			c, _, err := login(ctx, r.dialer, &r.cfg, fmt.Sprintf("idle-%d", i), 512)
 			if err != nil {
 				return err
 			}

@@ -47,9 +47,10 @@ type pairsRun struct {
 	begun   time.Time
 	buffers sync.Pool
 
-	sending                                                                        atomic.Bool
-	from, to                                                                       atomic.Int64 // since begun: see measured; 0 = not yet
-	sent, acked, delivered, damaged, duplicates, reordered, errors, syncs, fetches atomic.Int64
+	sending                                                                 atomic.Bool
+	from, to                                                                atomic.Int64 // since begun: see measured; 0 = not yet
+	sent, acked, delivered, damaged, duplicates, reordered, errors, fetches atomic.Int64
+	confirmed                                                               atomic.Int64 // received before, and read again after RESET
 
 	// Histograms are spread over a few, for less contention.
 	ackTimes, e2eTimes [8]*latencies
@@ -60,6 +61,16 @@ type pairsRun struct {
 
 // Pairs sends private messages from one user of each pair to the other.
 func Pairs(ctx context.Context, cfg Config) (*Result, error) {
+	r, err := openPairs(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	return r.measure(ctx)
+}
+
+// openPairs logs everybody in.
+func openPairs(ctx context.Context, cfg Config) (*pairsRun, error) {
 	if err := checkPairs(&cfg); err != nil {
 		return nil, err
 	}
@@ -76,8 +87,7 @@ func Pairs(ctx context.Context, cfg Config) (*Result, error) {
 		r.close()
 		return nil, err
 	}
-	defer r.close()
-	return r.measure(ctx)
+	return r, nil
 }
 
 func checkPairs(cfg *Config) error {
@@ -110,22 +120,24 @@ func (r *pairsRun) connect(ctx context.Context) error {
 func (r *pairsRun) connectPair(ctx context.Context, i int) error {
 	from, to := fmt.Sprintf("bench-%d-a", i), fmt.Sprintf("bench-%d-b", i)
 	conv := "p:" + from + ":" + to
-	sc, _, err := open(ctx, r.dialer, &r.cfg, from, 16<<10)
+	sc, _, err := login(ctx, r.dialer, &r.cfg, from, 16<<10)
 	if err != nil {
 		return err
 	}
+	sc.messages = 1
 	r.senders[i] = &sender{conn: sc, run: r, pair: uint32(i), conv: conv, window: r.cfg.Window, next: 1, base: 1}
 	if r.cfg.Rate > 0 {
 		r.senders[i].window = 0
 	}
-	rc, sync, err := open(ctx, r.dialer, &r.cfg, to, 32<<10)
+	rc, sync, err := login(ctx, r.dialer, &r.cfg, to, 32<<10)
 	if err != nil {
 		return err
 	}
+	rc.messages = 100
 	rec := &receiver{conn: rc, run: r, pair: uint32(i), conv: conv, ahead: map[uint64]uint64{}}
 	for _, c := range sync.Changes { // of earlier runs: not ours to check
 		if c.Conv == conv {
-			rec.held, rec.lastSeq = c.LastSeq, c.LastSeq
+			rec.first, rec.held, rec.lastSeq = c.LastSeq, c.LastSeq, c.LastSeq
 		}
 	}
 	r.receivers[i] = rec
@@ -315,14 +327,15 @@ func (r *pairsRun) wait(ctx context.Context, d time.Duration, broken <-chan erro
 // nothing has moved for the quiet time.
 func (r *pairsRun) settle(broken <-chan error) error {
 	moved := time.Now()
-	before := r.acked.Load() + r.delivered.Load()
+	progress := func() int64 { return r.acked.Load() + r.delivered.Load() + r.confirmed.Load() }
+	before := progress()
 	for time.Since(moved) < quiet {
 		select {
 		case err := <-broken:
 			return fmt.Errorf("a connection ended: %w", err)
 		case <-time.After(20 * time.Millisecond):
 		}
-		if now := r.acked.Load() + r.delivered.Load(); now != before {
+		if now := progress(); now != before {
 			before, moved = now, time.Now()
 		}
 		if r.settled() {
@@ -341,10 +354,30 @@ func (r *pairsRun) settled() bool {
 			return false
 		}
 	}
+	for _, c := range r.receivers {
+		if !c.level() {
+			return false
+		}
+	}
 	return r.delivered.Load()-r.duplicates.Load() >= r.acked.Load()
 }
 
-// lost counts messages that were acked and never received.
+// followed sums what connections did to follow their logs.
+func (r *pairsRun) followed() (syncs, resets int64) {
+	add := func(c *conn) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		syncs, resets = syncs+c.syncs, resets+c.resets
+	}
+	for i := range r.senders {
+		add(r.senders[i].conn)
+		add(r.receivers[i].conn)
+	}
+	return syncs, resets
+}
+
+// lost counts messages that were acked and never received, or that the server had no more
+// after a RESET.
 func (r *pairsRun) lost() (lost int64) {
 	for i, s := range r.senders {
 		s.mu.Lock()
@@ -368,12 +401,13 @@ func (r *pairsRun) result(from, to counts, interrupted bool) (*Result, error) {
 		r.ackTimes[i].addTo(acks)
 		r.e2eTimes[i].addTo(ends)
 	}
+	syncs, resets := r.followed()
 	acked, delivered := to.acked-from.acked, to.delivered-from.delivered
 	out := &Result{
 		Scenario: "pairs", Seconds: seconds, Interrupted: interrupted,
 		Params: map[string]any{
 			"pairs": r.cfg.Pairs, "window": r.cfg.Window, "rate": r.cfg.Rate, "size": r.cfg.Size,
-			"transport": Transport(r.cfg.Target), "syncs": r.syncs.Load(), "fetches": r.fetches.Load(),
+			"transport": Transport(r.cfg.Target), "syncs": syncs, "fetches": r.fetches.Load(), "resets": resets,
 		},
 		Sent: ptr(to.sent - from.sent), Acked: &acked, Delivered: &delivered,
 		AckP50: acks.ms(50), AckP99: acks.ms(99), AckMax: acks.ms(100),

@@ -15,16 +15,21 @@ import (
 	"hongyan/internal/token"
 )
 
-func runPairs(t *testing.T, s *fakeServer, change func(*Config)) *Result {
+func pairsConfig(t *testing.T, s *fakeServer) Config {
 	t.Helper()
 	keys, err := token.RandomKeys("demo")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := Config{
+	return Config{
 		Target: &url.URL{Scheme: "tcp", Host: s.addr}, Keys: keys, Tenant: "demo",
 		Duration: 300 * time.Millisecond, Pairs: 2, Window: 4, Size: 64,
 	}
+}
+
+func runPairs(t *testing.T, s *fakeServer, change func(*Config)) *Result {
+	t.Helper()
+	cfg := pairsConfig(t, s)
 	if change != nil {
 		change(&cfg)
 	}
@@ -107,6 +112,49 @@ func TestPairsSendRefusedMessagesAgain(t *testing.T) {
 	s.refuse = 7
 	if r := runPairs(t, s, func(c *Config) { c.Window = 1 }); *r.Errors != 2 || !r.Clean() {
 		t.Fatalf("got %+v", r)
+	}
+}
+
+// A das that dies at a login answers with an unknown outcome. Seen red: the run ended with it.
+func TestPairsLogInAgainWhereTheOutcomeIsUnknown(t *testing.T) {
+	s := startFake(t)
+	s.logins = 1
+	if r := runPairs(t, s, nil); !r.Clean() {
+		t.Fatalf("got %+v", r)
+	}
+}
+
+// A promotion changes the epoch of everybody's log. Seen red: the run ended with the RESET.
+func TestR18PairsFollowAPromotion(t *testing.T) {
+	s := startFake(t)
+	s.promote = 1200 // more than a page of HISTORY
+	r := runPairs(t, s, func(c *Config) { c.Duration = time.Second })
+	if !r.Clean() || *r.Lost != 0 || *r.Errors != 0 || r.Params["resets"].(int64) < 4 {
+		t.Fatalf("got %+v", r)
+	}
+}
+
+// What was acknowledged and received, and is gone after a promotion, is lost: its seq is given
+// to another message. Seen red: with what was received before the RESET still held, the messages
+// that took the places of the lost ones were called lost in their stead.
+func TestR18PairsSeeWhatAPromotionLost(t *testing.T) {
+	s := startFake(t)
+	s.promote, s.forget = 300, 2
+	run, err := openPairs(t.Context(), pairsConfig(t, s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer run.close()
+	r, err := run.measure(t.Context())
+	if err != nil || *r.Lost != 4 || *r.Duplicates != 0 || *r.Reordered != 0 || r.Clean() {
+		t.Fatalf("want two of each pair, got %+v, %v", r, err)
+	}
+	for i, c := range run.receivers {
+		for _, n := range []uint64{298, 299} {
+			if c.seen.has(n) || !c.ever.has(n) {
+				t.Errorf("pair %d: message %d is not the one that was lost", i, n)
+			}
+		}
 	}
 }
 

@@ -58,7 +58,7 @@ func TestPollLinkConfirmsWhatItApplied(t *testing.T) {
 		_ = c.serve(func(f wire.Frame, _ time.Time) error {
 			switch {
 			case f.Cmd == im.Cmd_PUSH:
-				return parsePush(f.Body, new(change), func(_ uint64, ch *change) { c.applied(ch.version) })
+				return parsePush(f.Body, new(change), func(epoch uint64, ch *change) { c.applied(epoch, ch.version) })
 			case f.Cmd == im.Cmd_SYNC:
 				refused <- errorOf(f)
 			}

@@ -27,7 +27,6 @@ type sender struct {
 	backlog []time.Time
 	retryAt time.Time // zero: nothing was refused
 	acked   bits
-	syncing time.Time // of the last SYNC; zero = answered
 }
 
 type inFlight struct {
@@ -104,13 +103,14 @@ func (s *sender) handle(f wire.Frame, now time.Time) error {
 		return s.answered(f, now)
 	case f.Cmd == im.Cmd_PUSH:
 		var c change
-		return parsePush(f.Body, &c, func(_ uint64, c *change) { s.moved(c.version, now) })
+		return parsePush(f.Body, &c, func(epoch uint64, c *change) { s.moved(epoch, c.version, now) })
 	case f.Cmd == im.Cmd_NOTICE:
 		if s.behind(f) {
-			s.sync(now)
+			return s.sync(now)
 		}
 	case f.Cmd == im.Cmd_SYNC:
-		return s.synced(f)
+		_, _, err := s.synced(f, now)
+		return err
 	case f.Cmd == im.Cmd_ERROR, f.Cmd == im.Cmd_KICK:
 		return errorOf(f)
 	}
@@ -118,34 +118,10 @@ func (s *sender) handle(f wire.Frame, now time.Time) error {
 }
 
 // moved applies a version of the sender's own log; what is missing before it is synced.
-func (s *sender) moved(version uint64, now time.Time) {
-	if !s.applied(version) {
-		s.sync(now)
+func (s *sender) moved(epoch, version uint64, now time.Time) {
+	if !s.applied(epoch, version) {
+		_ = s.sync(now) // encoding a SYNC does not fail
 	}
-}
-
-func (s *sender) sync(now time.Time) {
-	if !s.syncing.IsZero() && now.Sub(s.syncing) < 5*time.Second {
-		return
-	}
-	s.syncing = now
-	s.run.syncs.Add(1)
-	// Its seq is none of a SEND under way; encoding a SYNC does not fail.
-	_ = s.queue(im.Cmd_SYNC, ^uint32(0), 0, &im.Sync{Epoch: s.epoch, Cursor: s.cursor, Limit: 100, Messages: 1})
-}
-
-func (s *sender) synced(f wire.Frame) error {
-	s.syncing = time.Time{}
-	if f.Status != code.OK {
-		return nil // the next change asks again
-	}
-	var rsp im.SyncRsp
-	if err := rsp.Unmarshal(f.Body); err != nil {
-		return err
-	}
-	s.epoch, s.cursor = rsp.Epoch, max(s.cursor, rsp.NextCursor)
-	s.items++
-	return nil
 }
 
 func (s *sender) answered(f wire.Frame, now time.Time) error {
@@ -174,7 +150,7 @@ func (s *sender) answered(f wire.Frame, now time.Time) error {
 	if s.run.measured(m.at.Sub(s.run.begun)) {
 		s.run.ackTimes[int(s.pair)%len(s.run.ackTimes)].add(now.Sub(m.at))
 	}
-	s.moved(a.version, now)
+	s.moved(a.epoch, a.version, now)
 	for len(s.flight) > 0 && s.flight[0].done {
 		s.flight = s.flight[1:]
 		s.base++
@@ -199,6 +175,9 @@ func (s *sender) tick(now time.Time) error {
 		s.retryAt = time.Time{}
 	}
 	s.fill(now)
+	if err := s.syncIfDue(now); err != nil {
+		return err
+	}
 	s.acknowledge(now)
 	return s.flush()
 }
