@@ -26,7 +26,7 @@ func doctorTarget(ctx context.Context, cfg *Config) doctor.Target {
 		RocketMQ: doctor.RocketMQ{
 			NameServers: cfg.Queue.NameServers, MaxPayload: mq.MaxPayload,
 			Keys:   remoting.Keys{Access: cfg.Queue.AccessKey, Secret: cfg.Queue.SecretKey},
-			Topics: []string{queueName(cfg, mq.TopicOffline), queueName(cfg, mq.TopicSystem)},
+			Topics: queueNames(cfg, mq.Topics()...),
 		},
 		Redis:  redisTarget(&cfg.Presence),
 		Etcd:   etcdTarget(&cfg.Control),
@@ -48,9 +48,12 @@ func doctorTarget(ctx context.Context, cfg *Config) doctor.Target {
 	return t
 }
 
-// queueName is a topic as RocketMQ knows it.
-func queueName(cfg *Config, topic string) string {
-	return cfg.Queue.Prefix + strings.ReplaceAll(topic, ".", "|")
+// queueNames are topics as RocketMQ knows them.
+func queueNames(cfg *Config, topics ...string) (names []string) {
+	for _, topic := range topics {
+		names = append(names, cfg.Queue.Prefix+strings.ReplaceAll(topic, ".", "|"))
+	}
+	return names
 }
 
 // centreWord is what the control centre knows that servers are compared with.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"hongyan/internal/doctor"
@@ -76,5 +77,16 @@ func TestDoctorNamesSettingsThatDoNotFit(t *testing.T) {
 			}
 			t.Errorf("%s was not looked at", c.check)
 		})
+	}
+}
+
+// A topic that is missing is found before the first message that goes to it. Seen red: online
+// was not among them.
+func TestDoctorLooksForEveryTopic(t *testing.T) {
+	cfg := defaultConfig()
+	cfg.Queue.NameServers = []string{"127.0.0.1:9876"}
+	got := doctorTarget(t.Context(), &cfg).RocketMQ.Topics
+	if want := []string{"hongyan_offline", "hongyan_system", "hongyan_online"}; !slices.Equal(got, want) {
+		t.Errorf("topics %v, want %v", got, want)
 	}
 }

@@ -20,6 +20,9 @@ const (
 	TopicOnline  = "online"  // event.OnlineNotice, a broadcast
 )
 
+// Topics are all there are.
+func Topics() []string { return []string{TopicOffline, TopicSystem, TopicOnline} }
+
 // Broadcast tells the topics of SubscribeAll from those of Subscribe.
 func Broadcast(topic string) bool { return topic == TopicOnline }
 
