@@ -1,6 +1,7 @@
 package httpentry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/url"
@@ -21,6 +22,7 @@ const (
 	tagConversations = "conversations"
 	tagContacts      = "contacts"
 	tagSync          = "sync"
+	tagCalls         = "calls"
 	tagNotices       = "notices"
 	tagPoll          = "long poll"
 	tagOperation     = "operation"
@@ -226,6 +228,35 @@ func contactRoutes() table {
 			out:    "PresenceRsp", cmd: im.Cmd_PRESENCE, build: buildPresence,
 		},
 	}
+}
+
+// callRoutes reach services of the platform, as CALL does (ZZ-11).
+func (s *Server) callRoutes() table {
+	return table{{
+		method: "POST", path: "/v1/calls/{name}", id: "callService", tag: tagCalls, title: "Call a service of the platform",
+		detail: "The body is the JSON of the service's request, the answer that of its reply: what is configured for the name in jtransit says which. " +
+			"It is not repeated here, nor deduplicated: after `expired` and `unknown_outcome` it may have run.",
+		params: []param{pathParam("name", "The call, as jtransit has it: `order.get`.")},
+		raw:    true, outType: "object", handle: s.callService,
+		errors: []code.Code{code.CallRefused, code.UnknownOutcome},
+	}}
+}
+
+func (s *Server) callService(ctx context.Context, c *call) error {
+	body, err := (&im.Call{Name: c.text("name"), Data: c.raw}).Marshal(nil)
+	if err != nil {
+		return err
+	}
+	answer, err := s.execute(ctx, c.x.caller, im.Cmd_CALL, body, c.x.id)
+	if err != nil {
+		return err
+	}
+	var rsp im.CallRsp
+	if err := rsp.Unmarshal(answer); err != nil {
+		return err
+	}
+	c.x.reply(bytes.Clone(rsp.Data))
+	return nil
 }
 
 // noticeRoutes go through the queue to every gateway (JT-13).

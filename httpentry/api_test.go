@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -58,6 +59,45 @@ func TestMF02RoutesReachLogicAsCommands(t *testing.T) {
 				t.Fatalf("body %s, want %s", body, c.want)
 			}
 		})
+	}
+}
+
+// ZZ-11 over HTTP: JSON goes to the service as it is, and back; what may have run is not
+// tried at another Logic.
+func TestZZ11CallOverHTTP(t *testing.T) {
+	w := newWorld(t, nil)
+	w.logic.answers(nil, func(req *tier.ExecuteRequest) (*tier.ExecuteReply, error) {
+		var c im.Call
+		if err := c.Unmarshal(req.Body); err != nil || im.Cmd(req.Cmd) != im.Cmd_CALL || req.Uid != "alice" {
+			t.Errorf("executed %+v, %v", req, err)
+		}
+		switch c.Name {
+		case "order.lost":
+			return nil, code.Errorf(code.UnknownOutcome, "lost under way")
+		case "order.refused":
+			return &tier.ExecuteReply{Code: uint32(code.CallRefused), Message: "not your order"}, nil
+		}
+		body, err := (&im.CallRsp{Data: fmt.Appendf(nil, `{"name":%q,"asked":%q}`, c.Name, c.Data)}).Marshal(nil)
+		return &tier.ExecuteReply{Body: body}, err
+	})
+	ask := func(name, body string, status int, want string, headers ...string) {
+		t.Helper()
+		got := w.do("POST", "/v1/calls/"+name, body, headers...)
+		if got.status != status || !strings.Contains(string(got.body), want) {
+			t.Errorf("%s %s: %d %s, want %d %s", name, body, got.status, got.body, status, want)
+		}
+	}
+	ask("order.get", `{"id": 12345678901234567890}`, 200, `{"name":"order.get","asked":"{\"id\": 12345678901234567890}"}`)
+	ask("order.get", "", 200, `"asked":""`)
+	ask("order%2Eget", `{}`, 200, `"name":"order.get"`)
+	ask("order.refused", `{}`, 422, `"name":"call_refused","message":"not your order"`)
+	ask("order.get", `{}`, 415, `"unsupported"`, "Content-Type", "text/plain")
+	ask("order.get", `{}`, 401, `"bad_token"`, "Authorization", "")
+	ask("order.get?x=1", `{}`, 400, `unknown query parameter`)
+	before := w.logic.count()
+	ask("order.lost", `{}`, 503, `"unknown_outcome"`)
+	if n := w.logic.count() - before; n != 1 {
+		t.Errorf("a call that may have run was made %d times", n)
 	}
 }
 

@@ -21,6 +21,7 @@ type call struct {
 	nums     map[string]uint64
 	keys     []string // of the JSON body, as written
 	proto    []byte   // the body as protobuf
+	raw      []byte   // the body as it came, of a raw endpoint
 }
 
 func (c *call) text(name string) string { return c.texts[name] }
@@ -55,10 +56,13 @@ func (c *call) parse() error {
 	if err := c.parseQuery(string(c.x.rc.Request.URI().QueryString())); err != nil {
 		return err
 	}
-	if c.endpoint.in == "" {
-		return nil
+	switch {
+	case c.endpoint.raw:
+		return c.takeBody()
+	case c.endpoint.in != "":
+		return c.parseBody()
 	}
-	return c.parseBody()
+	return nil
 }
 
 func (c *call) parseQuery(raw string) error {
@@ -115,6 +119,15 @@ func (p *param) limit() uint64 {
 		return p.max
 	}
 	return 1<<64 - 1
+}
+
+// takeBody keeps a body that somebody else checks.
+func (c *call) takeBody() error {
+	c.raw = bytes.Clone(c.x.body())
+	if len(c.raw) == 0 {
+		return nil
+	}
+	return jsonContent(string(c.x.rc.Request.Header.ContentType()))
 }
 
 // parseBody checks the JSON body and makes it protobuf.

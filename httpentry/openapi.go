@@ -103,7 +103,7 @@ func (g *generator) operation(r *endpoint) (object, error) {
 	for _, p := range r.params {
 		params = append(params, p.describe())
 	}
-	if r.in != "" && slices.Contains([]string{"Send", "Modify"}, r.in) || r.in == "" && r.method != "GET" && !r.public {
+	if r.in != "" && slices.Contains([]string{"Send", "Modify"}, r.in) || r.in == "" && !r.raw && r.method != "GET" && !r.public {
 		params = append(params, object{
 			"name": headerIdempotency, "in": "header", "schema": object{"type": "string", "maxLength": maxMessageID},
 			"description": "Names this write: a repetition with the same key returns the first result. Best a UUIDv7.",
@@ -164,13 +164,14 @@ func (g *generator) requestBody(r *endpoint) (object, error) {
 	if schema == nil {
 		return nil, nil
 	}
-	return object{"required": !r.inOpt, "content": object{"application/json": object{"schema": schema}}}, nil
+	return object{"required": !r.inOpt && !r.raw, "content": object{"application/json": object{"schema": schema}}}, nil
 }
 
 // extraRequests are bodies that are not messages of im.proto, by operationId.
 func extraRequests() map[string]object {
 	sid := object{"type": "string", "description": "From open."}
 	return map[string]object{
+		"callService": {"type": "object", "description": "The service's request; missing = an empty one."},
 		"pollSend": {
 			"type": "object", "required": []string{"sid", "command"}, "additionalProperties": false,
 			"properties": object{"sid": sid, "command": frameSchema()},
@@ -251,7 +252,7 @@ func (r *endpoint) failures() map[string]string {
 	if r.tag != tagOperation && r.outType != "upgrade" {
 		codes = append(codes, code.BadRequest, code.BadToken, code.Overloaded, code.Unavailable, code.Internal, code.Expired)
 	}
-	if r.in != "" || r.outType == "frame" || r.outType == "close" || r.outType == "demo" {
+	if r.in != "" || r.raw || r.outType == "frame" || r.outType == "close" || r.outType == "demo" {
 		codes = append(codes, code.TooLarge, code.Unsupported, code.BadRequest)
 	}
 	if r.outType == "text" || r.outType == "demo" {

@@ -186,12 +186,13 @@ func TestOpenAPIDescribesWhatIsAnswered(t *testing.T) {
 	w.logic.answers(nil, fullAnswers(t))
 	d := w.document()
 	sid := w.openPoll("alice/phone")
-	values := strings.NewReplacer("{conv}", "p:alice:bob", "{seq}", "7", "{uid}", "bob")
+	values := strings.NewReplacer("{conv}", "p:alice:bob", "{seq}", "7", "{uid}", "bob", "{name}", "order.get")
 	bodies := map[string]string{
 		"sendMessage": `{"to":"bob","text":"x"}`, "editMessage": `{"text":"y"}`, "markRead": `{"seq":"1"}`,
 		"setConversation": `{"pinned":true}`, "sync": `{}`, "pollOpen": `{"token":"alice/phone"}`,
 		"pollPoll": `{"sid":"` + sid + `","n":"1"}`, "pollSend": `{"sid":"` + sid + `","command":{"cmd":"PING","seq":1}}`,
-		"pollClose": `{"sid":"` + sid + `"}`, "demoSession": `{"uid":"alice"}`,
+		"callService": `{"id":"o-1"}`,
+		"pollClose":   `{"sid":"` + sid + `"}`, "demoSession": `{"uid":"alice"}`,
 	}
 	for path, item := range d.Paths {
 		for method, op := range item {
@@ -236,6 +237,7 @@ func fullAnswers(t *testing.T) func(*tier.ExecuteRequest) (*tier.ExecuteReply, e
 		im.Cmd_PRESENCE: &im.PresenceRsp{Users: []*im.UserPresence{{Uid: "bob", Online: true, Platforms: []string{"web"}}}},
 		im.Cmd_SYNC:     &im.SyncRsp{MustReset: true, Epoch: 1, Changes: []*im.Conversation{row}, Modified: []*im.Message{message}},
 	}
+	answers[im.Cmd_CALL] = &im.CallRsp{Data: []byte(`{"status":"PAID"}`)}
 	return func(req *tier.ExecuteRequest) (*tier.ExecuteReply, error) {
 		body, err := answers[im.Cmd(req.Cmd)].Marshal(nil)
 		if err != nil {

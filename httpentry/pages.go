@@ -18,7 +18,7 @@ import (
 
 // routes is the one table of the server.
 func (s *Server) routes() table {
-	t := slices.Concat(apiRoutes(), s.noticeRoutes(), s.pollRoutes(), s.operationRoutes())
+	t := slices.Concat(apiRoutes(), s.callRoutes(), s.noticeRoutes(), s.pollRoutes(), s.operationRoutes())
 	if s.cfg.Docs {
 		t = append(t, s.docRoutes()...)
 	}

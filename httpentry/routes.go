@@ -29,6 +29,7 @@ type endpoint struct {
 	in     string  // message of im.proto that the JSON body is; empty = no body
 	inSkip []string
 	inOpt  bool   // the body may be missing
+	raw    bool   // the body is JSON of somebody else, taken as it is; it may be missing
 	out    string // message of im.proto that the JSON answer is; empty = see outType
 	errors []code.Code
 

@@ -129,6 +129,12 @@ type logic struct {
 	login  *im.AuthAck // answered to AUTH, with the user's names filled in
 }
 
+func (l *logic) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.executed)
+}
+
 func (l *logic) Execute(_ context.Context, req *tier.ExecuteRequest) (*tier.ExecuteReply, error) {
 	l.mu.Lock()
 	l.executed = append(l.executed, req)

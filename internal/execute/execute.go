@@ -18,8 +18,9 @@ import (
 // maxTries of one request at the Logics of its user's walk.
 const maxTries = 3
 
-// Executor finds the Logic of a user for a command and hands it over. Every command it is used for may
-// be repeated: writes carry a client_msg_id, or set a value.
+// Executor finds the Logic of a user for a command and hands it over. What may have reached
+// one Logic is given to the next: writes carry a client_msg_id, or set a value. Only a CALL is not repeated
+// once it may have run.
 type Executor struct {
 	Logics  *route.Pool[tier.Logic]
 	Timeout time.Duration // of one request, all tries together
@@ -45,7 +46,7 @@ func (e *Executor) Run(ctx context.Context, req *tier.ExecuteRequest) ([]byte, e
 		if err == nil {
 			return answerOf(rsp)
 		}
-		if ctx.Err() != nil || !unreachable(err) {
+		if ctx.Err() != nil || !elsewhere(im.Cmd(req.Cmd), err) {
 			return nil, err // slow is not down
 		}
 		e.Log.Warn("call to logic failed", "addr", peer.Addr, "err", err, "request_id", req.RequestId)
@@ -55,12 +56,17 @@ func (e *Executor) Run(ctx context.Context, req *tier.ExecuteRequest) ([]byte, e
 	return nil, last
 }
 
-// unreachable tells that another instance may do better: nothing was decided about the request.
-func unreachable(err error) bool {
-	if e, ok := errors.AsType[*code.Error](err); ok {
-		return e.Code == code.Unavailable || e.Code == code.UnknownOutcome
+// elsewhere tells that another instance may do better: nothing was decided about the request, or whatever was
+// may be asked again.
+func elsewhere(cmd im.Cmd, err error) bool {
+	e, ok := errors.AsType[*code.Error](err)
+	switch {
+	case cmd == im.Cmd_CALL:
+		return ok && e.Code == code.Unavailable
+	case !ok:
+		return true
 	}
-	return true
+	return e.Code == code.Unavailable || e.Code == code.UnknownOutcome
 }
 
 func answerOf(rsp *tier.ExecuteReply) ([]byte, error) {

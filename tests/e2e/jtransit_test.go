@@ -3,7 +3,9 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,7 +27,7 @@ import (
 func serveExample(t *testing.T, addr string, service func(net.Listener) server.Server) (at string, stop func()) {
 	t.Helper()
 	var ln net.Listener
-	cluster.Eventually(t, 10*time.Second, "the port of a service", func() bool {
+	cluster.Eventually(t, 30*time.Second, "the port of a service", func() bool {
 		var err error
 		ln, err = net.Listen("tcp", addr)
 		return err == nil
@@ -105,7 +107,38 @@ func TestZZ11CallReachesAPlatformService(t *testing.T) {
 			}
 			_ = alice.Close()
 		}
+		callsOverHTTP(t, s)
 	})
+}
+
+// callsOverHTTP asks the same services by POST, with the user's token.
+func callsOverHTTP(t *testing.T, s *cluster.System) {
+	for _, c := range []struct {
+		name, data string
+		status     int
+		want       string
+	}{
+		{"order.get", `{"id":"o-alice"}`, 200, anOrder},
+		{"stock.look", `{}`, 415, `"name":"unsupported"`},
+		{"order.get", `{"id":"o-bob"}`, 422, "not your order"},
+		{"order.get", `{"id":`, 400, `"name":"bad_request"`},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.HTTP[0]+"/v1/calls/"+c.name, strings.NewReader(c.data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+s.Token(t, "alice"))
+		req.Header.Set("Content-Type", "application/json")
+		rsp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(rsp.Body)
+		_ = rsp.Body.Close()
+		if err != nil || rsp.StatusCode != c.status || !strings.Contains(string(got), c.want) {
+			t.Errorf("POST %s %s: %s %s, %v; want %d %s", c.name, c.data, rsp.Status, got, err, c.status, c.want)
+		}
+	}
 }
 
 // live writes the file of live values that every process of a system follows.
@@ -136,7 +169,7 @@ func answers(t *testing.T, d *device, name, data, text string, want code.Code) {
 	t.Helper()
 	var answer []byte
 	var err error
-	cluster.Eventually(t, 20*time.Second, fmt.Sprintf("%s answers %q, %s", name, text, want.Name()), func() bool {
+	cluster.Eventually(t, 30*time.Second, fmt.Sprintf("%s answers %q, %s", name, text, want.Name()), func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		answer, err = d.Call(ctx, name, []byte(data))
@@ -184,7 +217,7 @@ func TestZZ11CallsChangeWhileTheSystemRuns(t *testing.T) {
 		stop()
 
 		stopShop()
-		cluster.Eventually(t, 20*time.Second, "the breaker opens", func() bool {
+		cluster.Eventually(t, 30*time.Second, "the breaker opens", func() bool {
 			_, err := alice.Call(t.Context(), "order.get", []byte(`{"id":"o-alice"}`))
 			return code.Of(err) == code.Unavailable && strings.Contains(err.Error(), "left alone")
 		})
