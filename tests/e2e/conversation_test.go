@@ -78,14 +78,14 @@ func TestConversation(t *testing.T) {
 			t.Fatalf("got %+v", first.Message)
 		}
 		for _, d := range []*device{bobWeb, bobMini} {
-			cluster.Eventually(t, 15*time.Second, "bob gets it on each device", func() bool { return d.has(conv, "hello bob") })
-			cluster.Eventually(t, 15*time.Second, "one unread", func() bool { return d.unread(conv) == 1 })
+			cluster.Eventually(t, 30*time.Second, "bob gets it on each device", func() bool { return d.has(conv, "hello bob") })
+			cluster.Eventually(t, 30*time.Second, "one unread", func() bool { return d.unread(conv) == 1 })
 		}
 		bobWeb.say("alice", "hello alice")
-		cluster.Eventually(t, 15*time.Second, "alice gets the answer", func() bool { return alice.has(conv, "hello alice") })
-		cluster.Eventually(t, 15*time.Second, "bob's other device shows what he sent", func() bool { return bobMini.has(conv, "hello alice") })
+		cluster.Eventually(t, 30*time.Second, "alice gets the answer", func() bool { return alice.has(conv, "hello alice") })
+		cluster.Eventually(t, 30*time.Second, "bob's other device shows what he sent", func() bool { return bobMini.has(conv, "hello alice") })
 		bobMini.say("alice", "from the mini-program")
-		cluster.Eventually(t, 15*time.Second, "alice gets it", func() bool { return alice.has(conv, "from the mini-program") })
+		cluster.Eventually(t, 30*time.Second, "alice gets it", func() bool { return alice.has(conv, "from the mini-program") })
 
 		readEverywhere(t, alice, bobWeb, bobMini)
 		fromTheBackend(t, s, alice, bobWeb)
@@ -107,8 +107,8 @@ func TestConversation(t *testing.T) {
 func readEverywhere(t *testing.T, alice, bobWeb, bobMini *device) {
 	t.Helper()
 	bobMini.MarkRead(conv, 3)
-	cluster.Eventually(t, 15*time.Second, "read on the other device too", func() bool { return bobWeb.unread(conv) == 0 })
-	cluster.Eventually(t, 15*time.Second, "alice sees that bob has read", func() bool {
+	cluster.Eventually(t, 30*time.Second, "read on the other device too", func() bool { return bobWeb.unread(conv) == 0 })
+	cluster.Eventually(t, 30*time.Second, "alice sees that bob has read", func() bool {
 		return see(alice, func(d *device) bool { return d.rows[conv] != nil && d.rows[conv].PeerReadSeq == 3 })
 	})
 }
@@ -120,7 +120,7 @@ func fromTheBackend(t *testing.T, s *cluster.System, alice, bob *device) {
 	if status != 200 {
 		t.Fatalf("got %d %v", status, sent)
 	}
-	cluster.Eventually(t, 15*time.Second, "bob gets it", func() bool { return bob.has(conv, "by HTTP") })
+	cluster.Eventually(t, 30*time.Second, "bob gets it", func() bool { return bob.has(conv, "by HTTP") })
 	status, again := request(t, s, "POST", "/v1/messages", bearer(t, s, "alice"), map[string]any{"to": "bob", "text": "by HTTP"}, "Idempotency-Key", "http-1")
 	if status != 200 || again["seq"] != sent["seq"] || again["duplicate"] != true {
 		t.Fatalf("a repeated send: got %d %v, first %v", status, again, sent)
@@ -133,7 +133,7 @@ func fromTheBackend(t *testing.T, s *cluster.System, alice, bob *device) {
 	if status != 200 {
 		t.Fatalf("on behalf of bob: got %d %v", status, app)
 	}
-	cluster.Eventually(t, 15*time.Second, "alice gets it", func() bool { return alice.has(conv, "on behalf") })
+	cluster.Eventually(t, 30*time.Second, "alice gets it", func() bool { return alice.has(conv, "on behalf") })
 }
 
 // fromThePlatform: IMUI by Kitex, messages and notices (ZZ-02, ZZ-03, ZZ-10).
@@ -144,7 +144,7 @@ func fromThePlatform(t *testing.T, s *cluster.System, bob *device) {
 	if err != nil || sent.Status.Code != 0 {
 		t.Fatalf("got %+v, %v", sent, err)
 	}
-	cluster.Eventually(t, 15*time.Second, "bob gets it", func() bool { return bob.has(conv, "by Kitex") })
+	cluster.Eventually(t, 30*time.Second, "bob gets it", func() bool { return bob.has(conv, "by Kitex") })
 	notice, err := client.SendSystem(t.Context(), &platform.SendSystemRequest{Caller: caller, Channel: "orders", To: []string{"bob", "carol", "not valid"}, ClientMsgId: "n1", Text: "shipped"})
 	if err != nil || notice.Status.Code != 0 || len(notice.Results) != 3 {
 		t.Fatalf("got %+v, %v", notice, err)
@@ -152,7 +152,7 @@ func fromThePlatform(t *testing.T, s *cluster.System, bob *device) {
 	if r := notice.Results; r[0].Status.Code != 0 || r[1].Status.Code != 0 || r[2].Status.Name != "bad_request" {
 		t.Fatalf("results: %+v %+v %+v", r[0].Status, r[1].Status, r[2].Status)
 	}
-	cluster.Eventually(t, 15*time.Second, "the notice arrives", func() bool { return bob.has("s:orders:bob", "shipped") })
+	cluster.Eventually(t, 30*time.Second, "the notice arrives", func() bool { return bob.has("s:orders:bob", "shipped") })
 	online, err := client.Online(t.Context(), &platform.OnlineRequest{Caller: caller, Uids: []string{"bob", "carol"}})
 	if err != nil || online.Status.Code != 0 || !online.Users[0].Online || online.Users[1].Online {
 		t.Fatalf("online: %+v, %v", online, err)
@@ -176,7 +176,7 @@ func changesOfMessages(t *testing.T, alice, bob *device) {
 	if _, err := alice.Edit(ctx, conv, typo.Message.Seq, "hello", nil); err != nil {
 		t.Fatalf("edit: %v", err)
 	}
-	cluster.Eventually(t, 15*time.Second, "bob sees both changes", func() bool {
+	cluster.Eventually(t, 30*time.Second, "bob sees both changes", func() bool {
 		return see(bob, func(d *device) bool {
 			return d.modified[oops.Message.Seq].Recalled && d.modified[typo.Message.Seq].Text == "hello"
 		})
@@ -204,7 +204,7 @@ func blocking(t *testing.T, alice, bob *device) {
 		t.Fatalf("unblock: %v", err)
 	}
 	alice.say("bob", "again")
-	cluster.Eventually(t, 15*time.Second, "it arrives after the unblock", func() bool { return bob.has(conv, "again") })
+	cluster.Eventually(t, 30*time.Second, "it arrives after the unblock", func() bool { return bob.has(conv, "again") })
 }
 
 func lists(t *testing.T, s *cluster.System, alice *device) {
@@ -237,7 +237,7 @@ func TestOfflineUserIsWokenAndFindsEverything(t *testing.T) {
 		bob := openDevice(t, s, "bob", "phone", "tcp", store) // known to the system, then gone
 		alice := newDevice(t, s, "alice", "app", "tcp")
 		alice.say("bob", "are you there")
-		cluster.Eventually(t, 15*time.Second, "the first message", func() bool { return bob.has(conv, "are you there") })
+		cluster.Eventually(t, 30*time.Second, "the first message", func() bool { return bob.has(conv, "are you there") })
 		if err := bob.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -251,6 +251,6 @@ func TestOfflineUserIsWokenAndFindsEverything(t *testing.T) {
 			return strings.Contains(s.Log("dev")+s.Log("extlogic"), "bob-phone")
 		})
 		back := openDevice(t, s, "bob", "phone", "ws", store)
-		cluster.Eventually(t, 10*time.Second, "everything, in order", func() bool { return slices.Equal(back.texts(conv), want) })
+		cluster.Eventually(t, 30*time.Second, "everything, in order", func() bool { return slices.Equal(back.texts(conv), want) })
 	})
 }

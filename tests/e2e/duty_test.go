@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"hongyan/tests/e2e/cluster"
 	"hongyan/tests/e2e/load"
@@ -14,16 +13,16 @@ import (
 func TestZZ21LogicByDuty(t *testing.T) {
 	s := cluster.ByDuty(t)
 	l := load.Start(t, s, 4)
-	l.Progresses(100, 20*time.Second)
+	l.Progresses(100)
 	for _, victim := range []string{"logic-0", "logic-3"} {
 		s.Procs[victim].Kill()
-		l.Progresses(100, 30*time.Second)
+		l.Progresses(100)
 		for i := range 8 { // of which some are at home with the dead one
 			u := newDevice(t, s, fmt.Sprintf("late%d", i), victim, "tcp")
 			u.say("shop", victim)
 		}
 		s.Procs[victim].Restart()
-		l.Progresses(100, 40*time.Second)
+		l.Progresses(100)
 	}
 	l.Finish()
 	for slot, duties := range cluster.Duties {

@@ -35,7 +35,7 @@ func TestClusterFaults(t *testing.T) {
 	own := servers.Start(t, "rocketmq", "mysql", "redis", "etcd")
 	s := cluster.FullOn(t, own)
 	l := load.Start(t, s, 4)
-	l.Progresses(50, 30*time.Second)
+	l.Progresses(50)
 	for _, fault := range []struct {
 		name string
 		run  func(*testing.T, *cluster.System, *servers.Set, *load.Load)
@@ -51,7 +51,7 @@ func TestClusterFaults(t *testing.T) {
 		ok := t.Run(fault.name, func(t *testing.T) {
 			began := time.Now()
 			fault.run(t, s, own, l)
-			l.Progresses(50, 40*time.Second)
+			l.Progresses(50)
 			t.Logf("%v", time.Since(began).Round(100*time.Millisecond))
 		})
 		if !ok {
@@ -63,26 +63,26 @@ func TestClusterFaults(t *testing.T) {
 
 func logicsComeAndGo(t *testing.T, s *cluster.System, _ *servers.Set, l *load.Load) {
 	extra := s.Add(t, "logic")
-	cluster.Eventually(t, 10*time.Second, "the fourth logic is known", func() bool { return s.Instances(t, "logic") == 4 })
-	l.Progresses(50, 30*time.Second)
+	cluster.Eventually(t, 30*time.Second, "the fourth logic is known", func() bool { return s.Instances(t, "logic") == 4 })
+	l.Progresses(50)
 	extra.Stop()
-	l.Progresses(50, 30*time.Second)
+	l.Progresses(50)
 	s.CLI(t, "control", "forget", "--tier", "logic", "--slot", "3")
-	l.Progresses(50, 30*time.Second)
+	l.Progresses(50)
 	s.Procs["logic-1"].Kill()
-	l.Progresses(50, 40*time.Second)
+	l.Progresses(50)
 	s.Procs["logic-1"].Restart()
 }
 
 func dasKilled(t *testing.T, s *cluster.System, _ *servers.Set, l *load.Load) {
 	s.Procs["das-1"].Kill()
-	l.Progresses(50, 40*time.Second)
+	l.Progresses(50)
 	s.Procs["das-1"].Restart()
 }
 
 func bucketsMove(t *testing.T, s *cluster.System, _ *servers.Set, l *load.Load) {
 	t.Log(s.CLI(t, "db", "move-buckets", "--from", "s0", "--to", "s1", "--buckets", "0-15"))
-	l.Progresses(50, 40*time.Second)
+	l.Progresses(50)
 	t.Log(s.CLI(t, "db", "move-buckets", "--from", "s1", "--to", "s0", "--buckets", "0-15"))
 }
 
@@ -116,9 +116,9 @@ func brokerAway(t *testing.T, s *cluster.System, own *servers.Set, l *load.Load)
 	back := time.Now().Add(outage(t))
 	waker := newDevice(t, s, "waker", "app", "tcp")
 	waker.say("sleeper", "wake up")
-	l.Progresses(50, 30*time.Second)
+	l.Progresses(50)
 	time.Sleep(time.Until(back))
-	l.Progresses(50, 30*time.Second)
+	l.Progresses(50)
 	own.Start("rocketmq-broker")
 	cluster.Eventually(t, 2*time.Minute, "the vendor is asked to push to sleeper's phone", func() bool {
 		return strings.Contains(s.Log("extlogic"), "sleeper-phone")
@@ -131,15 +131,15 @@ func etcdAway(t *testing.T, s *cluster.System, own *servers.Set, l *load.Load) {
 	before := s.Instances(t, "")
 	own.Kill("etcd")
 	back := time.Now().Add(outage(t))
-	l.Progresses(50, 30*time.Second)
+	l.Progresses(50)
 	s.Procs["logic-2"].Kill()
-	l.Progresses(50, 40*time.Second)
+	l.Progresses(50)
 	s.Procs["logic-2"].Restart()
 	s.Procs["das-2"].Stop()
 	s.Procs["das-2"].Restart()
-	l.Progresses(50, 40*time.Second)
+	l.Progresses(50)
 	time.Sleep(time.Until(back))
-	l.Progresses(50, 30*time.Second)
+	l.Progresses(50)
 	own.Start("etcd")
 	cluster.Eventually(t, 30*time.Second, "all are registered again", func() bool { return s.Instances(t, "") == before })
 }
@@ -155,7 +155,7 @@ func sourceDies(t *testing.T, s *cluster.System, own *servers.Set, l *load.Load)
 		s.Procs[fmt.Sprintf("das-%d", i)].Stop()
 		s.Procs[fmt.Sprintf("das-%d", i)].Restart()
 	}
-	l.Progresses(50, 60*time.Second)
+	l.Progresses(50)
 	own.Start("mysql-0-source")
-	l.Progresses(50, 40*time.Second)
+	l.Progresses(50)
 }

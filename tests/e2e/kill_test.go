@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"hongyan/internal/route"
 	"hongyan/tests/e2e/cluster"
@@ -21,14 +20,14 @@ func TestKill(t *testing.T) {
 		t.Run(victim, func(t *testing.T) {
 			s := cluster.Processes(t)
 			l := load.Start(t, s, 4)
-			l.Progresses(100, 20*time.Second)
+			l.Progresses(100)
 			s.Procs[victim].Kill()
 			switch victim {
 			case "logic-1", "extlogic-0": // the others go on without it
-				l.Progresses(100, 30*time.Second)
+				l.Progresses(100)
 			}
 			s.Procs[victim].Restart()
-			l.Progresses(100, 40*time.Second)
+			l.Progresses(100)
 			l.Finish()
 		})
 	}
@@ -39,11 +38,11 @@ func TestKillDev(t *testing.T) {
 	s := cluster.Dev(t)
 	l := load.Start(t, s, 4)
 	for range 3 {
-		l.Progresses(100, 40*time.Second)
+		l.Progresses(100)
 		s.Procs["dev"].Kill()
 		s.Procs["dev"].Restart()
 	}
-	l.Progresses(100, 40*time.Second)
+	l.Progresses(100)
 	l.Finish()
 }
 

@@ -86,7 +86,7 @@ func TestJT13EverybodyOnlineHearsANotice(t *testing.T) {
 		// Several queues of a broker keep no order among them.
 		want := map[*ear][]string{tcp: {"n1 sale {}", "n2 apps only ", "n3 last "}, ws: {"n1 sale {}", "n3 last "}, poll: {"n1 sale {}", "n3 last "}}
 		for e, want := range want {
-			cluster.Eventually(t, 10*time.Second, fmt.Sprintf("%v is heard", want), func() bool {
+			cluster.Eventually(t, 30*time.Second, fmt.Sprintf("%v is heard", want), func() bool {
 				return slices.Equal(want, named(e.list()))
 			})
 		}

@@ -64,13 +64,13 @@ func TestP6Presence(t *testing.T) {
 			return err == nil && online == len(elsewhere)
 		})
 	}
-	l.Progresses(50, 20*time.Second)
+	l.Progresses(50)
 	present("at first", 2*period)
 	for range 5 { // again and again within one period
 		if err := redisCommand(redis.Addr, "FLUSHALL"); err != nil {
 			t.Fatal(err)
 		}
-		l.Progresses(20, 20*time.Second)
+		l.Progresses(20)
 	}
 	present("after FLUSHALL", 3*period)
 	if n := sum(t, s, "hongyan_logic_wakes_total"); n != 0 {
@@ -78,7 +78,7 @@ func TestP6Presence(t *testing.T) {
 	}
 
 	redis.Kill()
-	l.Progresses(100, 20*time.Second)
+	l.Progresses(100)
 	redis.Start()
 	present("after a restart", 4*period)
 
@@ -86,9 +86,9 @@ func TestP6Presence(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Procs["logic-1"].Kill()
-	l.Progresses(50, 30*time.Second)
+	l.Progresses(50)
 	s.Procs["logic-1"].Restart()
-	l.Progresses(50, 30*time.Second)
+	l.Progresses(50)
 	present("after a home died", 6*period)
 	l.Finish()
 }

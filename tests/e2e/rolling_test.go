@@ -23,7 +23,7 @@ func TestP15RollingRestart(t *testing.T) {
 	drainFor(t, time.Second)
 	s := cluster.Gateways(t, "")
 	l := load.Start(t, s, 4)
-	l.Progresses(50, 20*time.Second)
+	l.Progresses(50)
 	for _, name := range []string{
 		"entry-0", "entry-1", "httpentry-0", "httpentry-1", "logic-0", "logic-1", "logic-2", "extlogic-0", "imui-0", "jtransit-0", "das-0",
 	} {
@@ -31,7 +31,7 @@ func TestP15RollingRestart(t *testing.T) {
 		s.Procs[name].Stop()
 		s.Procs[name].Restart()
 		restarted := time.Since(began)
-		l.Progresses(50, 40*time.Second)
+		l.Progresses(50)
 		t.Logf("%s: restarted in %v, sends of every pair went on within %v", name, restarted.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
 	}
 	l.Finish()
@@ -46,14 +46,14 @@ func TestP15StoppedGatewaySendsItsClientsElsewhere(t *testing.T) {
 			drainFor(t, delay)
 			s := cluster.Gateways(t, "")
 			l := load.Start(t, s, 6)
-			l.Progresses(50, 20*time.Second)
+			l.Progresses(50)
 			began := time.Now()
 			s.Procs[victim].Stop()
 			took := time.Since(began)
 			if took > delay+5*time.Second {
 				t.Errorf("%s took %v to stop", victim, took)
 			}
-			l.Progresses(100, 30*time.Second)
+			l.Progresses(100)
 			l.Finish()
 			t.Logf("%s stopped after %v", victim, took.Round(time.Millisecond))
 		})

@@ -4,6 +4,6 @@
 // the last fault is healed (L).
 //
 //	l := load.Start(t, system, 4)
-//	l.Progresses(100, 20*time.Second)   // before, while and after something is broken
+//	l.Progresses(100)   // before, while and after something is broken
 //	l.Finish()
 package load
