@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -113,6 +114,7 @@ type instanceRow struct {
 	Addr   string `json:"addr"`
 	Boot   string `json:"boot"`
 	Serves string `json:"serves,omitempty"`
+	Shards string `json:"shards,omitempty"`
 }
 
 func instanceRows(ctx context.Context, c control.Center, tiers []string) ([]instanceRow, error) {
@@ -126,7 +128,7 @@ func instanceRows(ctx context.Context, c control.Center, tiers []string) ([]inst
 			row := instanceRow{Tier: tier, Slot: slot}
 			for _, in := range m.Instances {
 				if in.Slot == slot {
-					row.Addr, row.Boot, row.Serves = in.Addr, in.Boot, in.Serves
+					row.Addr, row.Boot, row.Serves, row.Shards = in.Addr, in.Boot, in.Serves, in.Shards
 				}
 			}
 			rows = append(rows, row)
@@ -137,7 +139,7 @@ func instanceRows(ctx context.Context, c control.Center, tiers []string) ([]inst
 
 func printInstances(out io.Writer, rows []instanceRow) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "TIER\tSLOT\tADDRESS\tBOOT\tSERVES")
+	fmt.Fprintln(w, "TIER\tSLOT\tADDRESS\tBOOT\tSERVES\tSHARDS")
 	for _, r := range rows {
 		if r.Addr == "" {
 			r.Addr, r.Boot = "(nobody)", "-"
@@ -145,7 +147,7 @@ func printInstances(out io.Writer, rows []instanceRow) error {
 		if r.Serves == "" {
 			r.Serves = "all"
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", r.Tier, r.Slot, r.Addr, r.Boot, r.Serves)
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\n", r.Tier, r.Slot, r.Addr, r.Boot, r.Serves, cmp.Or(r.Shards, "-"))
 	}
 	return w.Flush()
 }

@@ -17,6 +17,7 @@ import (
 	"hongyan/das/store"
 	"hongyan/das/store/shards"
 	sqlstore "hongyan/das/store/sql"
+	"hongyan/internal/control"
 	"hongyan/internal/control/etcd"
 )
 
@@ -29,6 +30,7 @@ type moveFlags struct {
 	resume   bool
 	undo     bool
 	purge    bool
+	force    bool
 	json     bool
 }
 
@@ -41,6 +43,8 @@ func newDBMoveCmd() *cobra.Command {
 and says so in the control centre. A bucket is closed for as long as its tail takes; writes to it wait or are refused
 as retryable meanwhile. There is one move at a time. One that died is run again with --resume, or taken back with
 --undo; nothing is lost by either.
+
+Every das that runs must have been started with the target in its databases.shards, or the move is refused.
 
 What the old database still holds is purged by the same command with --purge, once every das follows the new map.`,
 		Example: "  hongyan db move-buckets --config hongyan.yaml --from a --to b --buckets 0-127 --dry-run\n" +
@@ -71,6 +75,7 @@ What the old database still holds is purged by the same command with --purge, on
 	flags.BoolVar(&f.resume, "resume", false, "go on with a move that died")
 	flags.BoolVar(&f.undo, "undo", false, "take back a move that died: the buckets are used again where they were")
 	flags.BoolVar(&f.purge, "purge", false, "delete what --from still holds of buckets that were moved away")
+	flags.BoolVar(&f.force, "force", false, "move although a das that runs does not know --to: what moves cannot be used through it")
 	flags.BoolVar(&f.json, "json", false, "one JSON object")
 	return cmd
 }
@@ -200,12 +205,30 @@ func (f *moveFlags) move(cmd *cobra.Command, cfg *Config, from, to *sqlstore.Sto
 	case f.purge:
 		err = m.Purge(ctx, list...)
 	default:
+		if err := f.followed(ctx, center); err != nil {
+			return err
+		}
 		return m.Move(ctx, list...)
 	}
 	if err == nil {
 		r.Done = len(list)
 	}
 	return err
+}
+
+// followed tells an error where a das that runs could not follow the move.
+func (f *moveFlags) followed(ctx context.Context, center control.Center) error {
+	if f.force {
+		return nil
+	}
+	dases, err := center.Members(ctx, tierDas)
+	if err != nil {
+		return err
+	}
+	if err := shards.Known(dases, f.to); err != nil {
+		return fmt.Errorf("%w, or move all the same with --force", err)
+	}
+	return nil
 }
 
 // movesAtOnce is how many buckets are moved at the same time: enough that their commits share

@@ -14,7 +14,9 @@ import (
 
 	"hongyan/das/store"
 	"hongyan/das/store/shards"
+	"hongyan/internal/control"
 	"hongyan/internal/control/etcd"
+	"hongyan/tests/servers"
 )
 
 func TestPlacesNow(t *testing.T) {
@@ -48,33 +50,28 @@ func TestPlacesNow(t *testing.T) {
 // place (R17, law 1). Seen red: with the map made anew in equal pieces, bucket 7 was closed
 // where it is, and a new database had all buckets open.
 func TestR17MigrateFindsBucketsWhereTheyAre(t *testing.T) {
-	dsn, endpoint := os.Getenv("HONGYAN_TEST_MYSQL"), os.Getenv("HONGYAN_TEST_ETCD")
-	if dsn == "" || endpoint == "" {
-		t.Skip("HONGYAN_TEST_MYSQL or HONGYAN_TEST_ETCD is not set (make servers)")
-	}
-	db, err := sql.Open("mysql", dsn)
+	server, endpoint := servers.SharedSQL(t, "MYSQL"), servers.Shared(t, "HONGYAN_TEST_ETCD")
+	db, err := sql.Open("mysql", server.DSN)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
 	do := func(format string, a ...any) {
 		t.Helper()
-		if _, err := db.Exec(fmt.Sprintf(format, a...)); err != nil {
-			t.Fatal(err)
-		}
+		server.Exec(t, "", fmt.Sprintf(format, a...))
 	}
-	name := func(shard string) string { return fmt.Sprintf("hongyan_places_%s_%d", shard, os.Getpid()) }
+	names := map[string]string{}
 	for _, shard := range []string{"a", "b", "c", "d"} {
-		do("CREATE DATABASE %s", name(shard))
-		defer do("DROP DATABASE %s", name(shard))
+		names[shard] = server.Database(t)
 	}
-	defer forget(t, endpoint, fmt.Sprintf("/hongyan-places-%d-", os.Getpid()))
-	prefix := func(life int) string { return fmt.Sprintf("/hongyan-places-%d-%d/", os.Getpid(), life) }
+	keys := "/hongyan-places-" + names["a"]
+	defer forget(t, endpoint, keys)
+	prefix := func(life int) string { return fmt.Sprintf("%s-%d/", keys, life) }
 	migrate := func(control string, list ...string) (int, string) {
 		t.Helper()
 		yaml := "databases:\n  shards:\n"
 		for _, shard := range list {
-			yaml += fmt.Sprintf("    - {name: %s, members: [%q]}\n", shard, dsn+name(shard))
+			yaml += fmt.Sprintf("    - {name: %s, members: [%q]}\n", shard, server.DSN+names[shard])
 		}
 		file := filepath.Join(t.TempDir(), "hongyan.yaml")
 		if err := os.WriteFile(file, []byte(yaml+control), 0o600); err != nil {
@@ -88,7 +85,7 @@ func TestR17MigrateFindsBucketsWhereTheyAre(t *testing.T) {
 	}
 	open := func(shard string) (n int) {
 		t.Helper()
-		if err := db.QueryRow("SELECT COUNT(*) FROM " + name(shard) + ".bucket WHERE open=1").Scan(&n); err != nil {
+		if err := db.QueryRow("SELECT COUNT(*) FROM " + names[shard] + ".bucket WHERE open=1").Scan(&n); err != nil {
 			t.Fatal(err)
 		}
 		return n
@@ -98,9 +95,9 @@ func TestR17MigrateFindsBucketsWhereTheyAre(t *testing.T) {
 			t.Fatalf("status %d, %d and %d open, %s", code, open("a"), open("b"), out)
 		}
 	}
-	do("INSERT INTO %s.user_head (bucket,tenant,uid,version) VALUES (7,'shop','alice',3)", name("b"))
-	do("UPDATE %s.bucket SET open=0 WHERE id=7", name("a")) // as a move leaves it
-	do("UPDATE %s.bucket SET open=1 WHERE id=7", name("b"))
+	do("INSERT INTO %s.user_head (bucket,tenant,uid,version) VALUES (7,'shop','alice',3)", names["b"])
+	do("UPDATE %s.bucket SET open=0 WHERE id=7", names["a"]) // as a move leaves it
+	do("UPDATE %s.bucket SET open=1 WHERE id=7", names["b"])
 
 	if code, out := migrate(withEtcd(2), "a", "b", "c"); code != exitDone || open("a") != 511 || open("b") != 513 || open("c") != 0 {
 		t.Fatalf("etcd is empty: status %d, %d, %d and %d open, %s", code, open("a"), open("b"), open("c"), out)
@@ -138,5 +135,66 @@ func forget(t *testing.T, endpoint, prefix string) {
 	defer client.Close()
 	if _, err := client.Delete(t.Context(), prefix, clientv3.WithPrefix()); err != nil {
 		t.Error(err)
+	}
+}
+
+// A das that was started before the target was named could never serve what moves there. Seen
+// red: the move was made, and that das refused its map.
+func TestMoveWantsEveryDasToKnowTheTarget(t *testing.T) {
+	dsn, endpoint := os.Getenv("HONGYAN_TEST_MYSQL"), os.Getenv("HONGYAN_TEST_ETCD")
+	if dsn == "" || endpoint == "" {
+		t.Skip("HONGYAN_TEST_MYSQL or HONGYAN_TEST_ETCD is not set (make servers)")
+	}
+	db, err := sql.Open("mysql", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	prefix := fmt.Sprintf("/hongyan-move-%d/", os.Getpid())
+	defer forget(t, endpoint, prefix)
+	yaml := fmt.Sprintf("control: {endpoints: [%q], prefix: %q}\ndatabases:\n  shards:\n", endpoint, prefix)
+	for _, shard := range []string{"a", "b"} {
+		name := fmt.Sprintf("hongyan_move_%s_%d", shard, os.Getpid())
+		if _, err := db.Exec("CREATE DATABASE " + name); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _, _ = db.Exec("DROP DATABASE " + name) }()
+		yaml += fmt.Sprintf("    - {name: %s, members: [%q]}\n", shard, dsn+name)
+	}
+	file := filepath.Join(t.TempDir(), "hongyan.yaml")
+	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hongyan := func(want int, args ...string) string {
+		t.Helper()
+		code, out, errs := command(t, append(args, "--config", file)...)
+		if code != want {
+			t.Fatalf("%v: status %d, %s%s", args, code, out, errs)
+		}
+		return out + errs
+	}
+	hongyan(exitDone, "db", "migrate")
+	center, err := etcd.Open(t.Context(), etcdConfig(endpoint, prefix), etcd.Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer center.Close()
+	for slot, known := range []string{"a,b", "a"} {
+		in := control.Instance{Tier: tierDas, Slot: slot, Addr: fmt.Sprintf("h:%d", slot), Shards: known}
+		if _, err := center.Register(t.Context(), in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out := hongyan(exitFailed, "db", "move-buckets", "--from", "a", "--to", "b", "--buckets", "1"); !strings.Contains(out, "shard b is not known to das h:1:") {
+		t.Errorf("refused with %s", out)
+	}
+	if out := hongyan(exitDone, "db", "move-buckets", "--from", "b", "--to", "a", "--buckets", "1000"); !strings.Contains(out, "1 of 1 buckets moved") {
+		t.Errorf("to a shard that all know: %s", out)
+	}
+	if out := hongyan(exitDone, "db", "move-buckets", "--from", "a", "--to", "b", "--buckets", "1", "--force"); !strings.Contains(out, "1 of 1 buckets moved") {
+		t.Errorf("with --force: %s", out)
+	}
+	if out := hongyan(exitDone, "control", "instances", "das"); !strings.Contains(out, "a,b") {
+		t.Errorf("instances: %s", out)
 	}
 }

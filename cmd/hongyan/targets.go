@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hongyan/das/store/shards"
 	"hongyan/idl/tier"
 	"hongyan/internal/control"
 	"hongyan/internal/mq/remote"
@@ -319,8 +320,11 @@ func (p *process) listenAs(tierName string, stage int, own []string, services ..
 		return control.Instance{}, err
 	}
 	in := p.self(tierName, addr, p.cfg.Cluster.Slot)
-	if tierName == tierLogic {
+	switch tierName {
+	case tierLogic:
 		in.Serves = p.cfg.Logic.Duties()
+	case tierDas:
+		in.Shards = shards.Announcement(p.cfg.Databases.Names())
 	}
 	return p.join(in)
 }

@@ -16,6 +16,8 @@ type Instance struct {
 	// Serves lists the duties of an instance of logic, comma-separated (internal/duty); empty
 	// = all of them, and for every other tier.
 	Serves string `json:"serves,omitempty"`
+	// Shards names the databases that an instance of das was started with (das/store/shards).
+	Shards string `json:"shards,omitempty"`
 }
 
 // Members is the state of a tier at one moment. It is shared: nobody changes it.

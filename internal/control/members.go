@@ -21,6 +21,8 @@ func (in Instance) Validate() error {
 		return fmt.Errorf("instance of %s: address %q holds blanks", in.Tier, in.Addr)
 	case strings.ContainsAny(in.Serves, " \t\r\n\x00"):
 		return fmt.Errorf("%s %s: its duties %q hold blanks", in.Tier, in.Addr, in.Serves)
+	case strings.ContainsAny(in.Shards, " \t\r\n\x00"):
+		return fmt.Errorf("%s %s: its shards %q hold blanks", in.Tier, in.Addr, in.Shards)
 	case in.Slot < -1 || in.Slot >= MaxSlots:
 		return fmt.Errorf("%s %s: slot %d is not within 0..%d", in.Tier, in.Addr, in.Slot, MaxSlots-1)
 	}

@@ -54,9 +54,9 @@ func unknownTier(t *testing.T, c control.Center) {
 func registerIsSeen(t *testing.T, c control.Center) {
 	w := watch(t, c, "logic")
 	w.until(func(m control.Members) bool { return m.Slots == 0 })
-	register(t, c, t.Context(), control.Instance{Tier: "logic", Slot: 2, Addr: "a:1", Boot: "b1", Serves: "session,open"})
+	register(t, c, t.Context(), control.Instance{Tier: "logic", Slot: 2, Addr: "a:1", Boot: "b1", Serves: "session,open", Shards: "a,b"})
 	got := w.until(func(m control.Members) bool { return len(m.Instances) == 1 })
-	want := control.Instance{Tier: "logic", Slot: 2, Addr: "a:1", Boot: "b1", Serves: "session,open"}
+	want := control.Instance{Tier: "logic", Slot: 2, Addr: "a:1", Boot: "b1", Serves: "session,open", Shards: "a,b"}
 	if got.Slots != 3 || got.Instances[0] != want {
 		t.Fatalf("watched %+v, want 3 slots with %+v", got, want)
 	}
