@@ -15,6 +15,7 @@
 #   SERVERS_STATE   data, logs, pids and servers.env  ${XDG_STATE_HOME:-~/.local/state}/hongyan/servers
 #   SERVERS_CACHE   what was downloaded and built     ${XDG_CACHE_HOME:-~/.cache}/hongyan/servers
 #   SERVERS_OFFSET  added to every port: with a SERVERS_STATE of its own, a second set
+#   SERVERS_SHARDS  of MySQL and MariaDB: 2, or 1     a pair is enough for most tests
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -73,7 +73,7 @@ func mySQLSpoilt() []spoilt {
 
 // TestDoctorNamesWhatIsSpoilt spoils one setting at a time on a pair of MySQL.
 func TestDoctorNamesWhatIsSpoilt(t *testing.T) {
-	own := servers.Start(t, "mysql")
+	own := servers.StartPair(t, "mysql")
 	dsn := map[string]string{
 		"source":  "root@tcp(" + own.Env("SERVERS_MYSQL_0_SOURCE") + ")/hongyan",
 		"replica": "root@tcp(" + own.Env("SERVERS_MYSQL_0_REPLICA") + ")/hongyan",

@@ -32,9 +32,9 @@ func offsets() iter.Seq[int] {
 	}
 }
 
-// claimOffset takes an offset until the test ends: by a lock, which ends with the process, and
-// only if nothing listens there.
-func claimOffset(t testing.TB) int {
+// claimOffset takes an offset until unlock: by a lock, which ends with the process at the
+// latest, and only if nothing listens there.
+func claimOffset(t testing.TB) (offset int, unlock func()) {
 	t.Helper()
 	ports, err := portsOf(script("set.env"))
 	if err != nil {
@@ -50,12 +50,11 @@ func claimOffset(t testing.TB) int {
 			lock.Close()
 			continue
 		}
-		t.Cleanup(func() { lock.Close() })
-		return offset
+		return offset, func() { lock.Close() }
 	}
 	t.Fatalf("all %d sets of servers for tests are taken; those that a killed test left behind: pgrep -af %s", mostSets,
 		filepath.Join(os.TempDir(), "hongyan-servers-"))
-	return 0
+	return 0, nil
 }
 
 // portsOf are the ports in set.env, and those beside them that a RocketMQ broker takes too.

@@ -32,7 +32,8 @@ func TestSetsShareNoPort(t *testing.T) {
 func TestSetsSideBySideHaveOffsetsOfTheirOwn(t *testing.T) {
 	taken := map[int]bool{}
 	for range 3 {
-		offset := claimOffset(t)
+		offset, unlock := claimOffset(t)
+		defer unlock()
 		if taken[offset] {
 			t.Errorf("offset %d was given twice", offset)
 		}

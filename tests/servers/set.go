@@ -3,6 +3,8 @@ package servers
 import (
 	"bufio"
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,30 +19,62 @@ import (
 // Set is a set of servers of a test's own. It has data and ports that are nobody else's, and
 // ends with the test.
 type Set struct {
-	t      testing.TB
-	state  string
-	offset int
-	env    map[string]string // servers.env
+	t       testing.TB
+	state   string
+	options []string          // of servers.sh, as its environment
+	env     map[string]string // servers.env
+	unlock  func()            // gives the ports back
+	spent   bool
 }
 
 // Start starts servers (mysql, redis, ...) until the test ends. Without HONGYAN_TEST_CHAOS the
 // test is skipped, or fails where servers are required: it takes minutes and memory.
 func Start(t testing.TB, names ...string) *Set {
 	t.Helper()
+	s := newSet(t)
+	t.Cleanup(func() { s.end(t) })
+	s.up(names...)
+	return s
+}
+
+func newSet(t testing.TB, options ...string) *Set {
+	t.Helper()
 	if os.Getenv("HONGYAN_TEST_CHAOS") == "" {
 		Missing(t, "HONGYAN_TEST_CHAOS=1 is not set: this test starts servers of its own and breaks them")
 	}
-	s := &Set{t: t, offset: claimOffset(t), env: map[string]string{}}
+	offset, unlock := claimOffset(t)
 	state, err := os.MkdirTemp("", "hongyan-servers-") // a short path: it holds sockets
 	if err != nil {
+		unlock()
 		t.Fatal(err)
 	}
-	s.state = state
-	t.Cleanup(func() { _ = os.RemoveAll(state) })
-	t.Cleanup(func() { s.run(append([]string{"down"}, names...)...) })
+	options = append(options, "SERVERS_STATE="+state, "SERVERS_OFFSET="+strconv.Itoa(offset))
+	return &Set{t: t, state: state, options: options, env: map[string]string{}, unlock: unlock}
+}
+
+func (s *Set) up(names ...string) {
+	s.t.Helper()
 	s.run(append([]string{"up"}, names...)...)
 	s.readEnv()
-	return s
+}
+
+// end kills what runs: its data are thrown away.
+func (s *Set) end(t testing.TB) {
+	t.Helper()
+	if err := s.killAll(); err != nil {
+		t.Error(err)
+	}
+}
+
+func (s *Set) killAll() (err error) {
+	pids, _ := filepath.Glob(filepath.Join(s.state, "*", "pid"))
+	for _, file := range pids {
+		if _, stderr, failed := s.call("kill", filepath.Base(filepath.Dir(file))); failed != nil {
+			err = errors.Join(err, fmt.Errorf("%s is left behind: %w: %s", file, failed, stderr))
+		}
+	}
+	s.unlock()
+	return errors.Join(err, os.RemoveAll(s.state))
 }
 
 func (s *Set) readEnv() {
@@ -92,20 +126,42 @@ func (s *Set) Signal(instance string, sig syscall.Signal) {
 	}
 }
 
+// Terminate asks an instance to end, as a service manager does, and waits until it has.
+func (s *Set) Terminate(instance string) {
+	s.t.Helper()
+	s.Signal(instance, syscall.SIGTERM)
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		pid, stderr, err := s.call("pid", instance)
+		switch {
+		case err != nil:
+			s.t.Fatalf("pid of %s: %v, %s", instance, err, stderr)
+		case pid == "":
+			return
+		case time.Now().After(end):
+			s.t.Fatalf("%s has not ended 2 minutes after SIGTERM", instance)
+		}
+	}
+}
+
 // run calls the script of the servers, and returns what it prints.
 func (s *Set) run(args ...string) string {
 	s.t.Helper()
-	cmd := exec.Command(script("servers.sh"), args...)
-	cmd.Env = append(os.Environ(), "SERVERS_STATE="+s.state, "SERVERS_OFFSET="+strconv.Itoa(s.offset))
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
 	began := time.Now()
-	out, err := cmd.Output()
+	out, stderr, err := s.call(args...)
 	if err != nil {
-		s.t.Fatalf("servers.sh %s: %v\n%s%s", strings.Join(args, " "), err, out, stderr.Bytes())
+		s.t.Fatalf("servers.sh %s: %v\n%s\n%s", strings.Join(args, " "), err, out, stderr)
 	}
 	s.t.Logf("servers: %s, %v", strings.Join(args, " "), time.Since(began).Round(time.Millisecond))
-	return strings.TrimSpace(string(out))
+	return out
+}
+
+func (s *Set) call(args ...string) (stdout, stderr string, err error) {
+	cmd := exec.Command(script("servers.sh"), args...)
+	cmd.Env = append(os.Environ(), s.options...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err = cmd.Run()
+	return strings.TrimSpace(out.String()), strings.TrimSpace(errs.String()), err
 }
 
 // script is the path of a file of deploy/servers.

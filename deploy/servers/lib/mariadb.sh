@@ -2,7 +2,7 @@
 # MariaDB: Debian's, two shards, each a primary and its replica, semi-synchronous. The names of
 # the instances are those of MySQL.
 
-mariadb_instances() { printf '%s\n' mariadb-{0,1}-{replica,source}; }
+mariadb_instances() { pair_instances mariadb; }
 mariadb_ports() { pair_port "$1"; }
 mariadb_start() { pair_start "$1"; }
 mariadb_ready() { [ "$(ask "$1" 'SELECT 1')" = 1 ]; }

@@ -2,7 +2,7 @@
 # MySQL: Debian sid's, two shards, each a source and its replica, semi-synchronous. MariaDB
 # stands in where it cannot be had. What both have in common is in pair.sh.
 
-mysql_instances() { printf '%s\n' mysql-{0,1}-{replica,source}; }
+mysql_instances() { pair_instances mysql; }
 mysql_ports() { pair_port "$1"; }
 mysql_start() { pair_start "$1"; }
 mysql_ready() { [ "$(ask "$1" 'SELECT 1')" = 1 ]; }

@@ -13,6 +13,14 @@ engine() {
 	esac
 }
 
+# shards: SERVERS_SHARDS=1 makes one pair only, for tests.
+shards() { seq 0 $((${SERVERS_SHARDS:-2} - 1)); }
+
+pair_instances() {
+	local shard
+	for shard in $(shards); do printf '%s\n' "$1-$shard"-{replica,source}; done
+}
+
 pair_port() {
 	local name=${1^^}
 	name=SERVERS_${name//-/_}_PORT
@@ -37,18 +45,34 @@ pair_start() {
 	launch "$1" "$("${engine}_program" "$server")" --defaults-file="$own/my.cnf"
 }
 
-# pair_format INSTANCE ENGINE: a data directory, whole or not at all.
+# pair_format INSTANCE ENGINE: a data directory, whole or not at all. It is made once on a
+# machine, and copied: making it takes many times as long.
 pair_format() {
-	local own
+	local own model
 	own=$(dir "$1")
-	say "$1: making its data directory"
+	model=$(pair_model "$2")
 	rm -rf "$own/data.new" "$own/joined"
-	if ! "$2_format" "$1" "$own/data.new" >"$own/format.log" 2>&1; then
-		said "$(tail -n 8 "$own/format.log")"
-		fail "$1 cannot make its data directory: $own/format.log"
+	if [ ! -e "$model" ]; then
+		say "$1: making its data directory"
+		if ! "$2_format" "$1" "$own/data.new" >"$own/format.log" 2>&1; then
+			said "$(tail -n 8 "$own/format.log")"
+			fail "$1 cannot make its data directory: $own/format.log"
+		fi
+		rm -f "$own/data.new/auto.cnf" # who it is: the next start makes up another
+		cp -a "$own/data.new" "$model.$$"
+		mv -T "$model.$$" "$model" 2>/dev/null || rm -rf "$model.$$" # another was faster
+	else
+		cp -a "$model" "$own/data.new"
 	fi
 	mv "$own/data.new" "$own/data"
 	echo "$2" >"$own/engine"
+}
+
+# pair_model ENGINE: the directory to copy, named after all that goes into it.
+pair_model() {
+	local version=SERVERS_${1^^}_VERSION sum
+	sum=$({ cat "$HERE/conf/$1"*.cnf "$HERE/conf/mysql-init.sql" "$CACHE/$1-${!version}/version" && declare -f "$1_format"; } | cksum)
+	echo "$CACHE/$1-${!version}-data-${sum%% *}"
 }
 
 # ask INSTANCE SQL [OPTIONS...]: as root; columns between tabs, a row a line.
@@ -63,7 +87,8 @@ status_of() { ask "$1" "SHOW GLOBAL STATUS LIKE '$2'" | cut -f 2; }
 # as they are: they may have been promoted.
 pair_join() {
 	local shard replica engine limit
-	for shard in "$1"-{0,1}; do
+	for shard in $(shards); do
+		shard=$1-$shard
 		replica=$shard-replica
 		engine=$(engine "$replica")
 		if [ ! -e "$(dir "$replica")/joined" ]; then
@@ -79,13 +104,14 @@ pair_join() {
 }
 
 pair_check() {
-	local instance engine kind setting value threads
+	local instance engine kind setting value threads all
 	for instance in $("$1_instances"); do
 		engine=$(engine "$instance")
 		kind=${instance##*-}
-		ask "$instance" 'SELECT VERSION()' | sed 's/-MariaDB.*/ MariaDB/; s/-.*//' >"$(dir "$instance")/version"
+		all=$(ask "$instance" 'SHOW GLOBAL VARIABLES')
+		sed -n 's/^version\t//p' <<<"$all" | sed 's/-MariaDB.*/ MariaDB/; s/-.*//' >"$(dir "$instance")/version"
 		while read -r setting value; do
-			expect "$instance" "$setting" "$(ask "$instance" "SHOW GLOBAL VARIABLES LIKE '$setting'" | cut -f 2)" "$value"
+			expect "$instance" "$setting" "$(sed -n "s/^$setting\t//p" <<<"$all")" "$value"
 		done < <(pair_settings && "${engine}_settings" "$kind")
 		if [ "$kind" = source ]; then
 			expect "$instance" "semi-synchronous replication" "$("${engine}_semi_sync" "$instance")" ON
