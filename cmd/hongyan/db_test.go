@@ -2,13 +2,12 @@ package main
 
 import (
 	"bytes"
-	"database/sql"
 	"encoding/json"
-	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
+
+	"hongyan/tests/servers"
 )
 
 func TestParseBuckets(t *testing.T) {
@@ -79,49 +78,31 @@ func TestDBCommandsRefuseBadUse(t *testing.T) {
 }
 
 func TestDBMigrateAndStatus(t *testing.T) {
-	for _, variable := range []string{"HONGYAN_TEST_MYSQL", "HONGYAN_TEST_MARIADB", "HONGYAN_TEST_TIDB"} {
-		t.Run(variable, func(t *testing.T) {
-			dsn := os.Getenv(variable)
-			switch {
-			case dsn == "" && os.Getenv("HONGYAN_TEST_REQUIRE_SERVERS") != "" && variable != "HONGYAN_TEST_MARIADB":
-				t.Fatalf("%s is not set (make servers)", variable)
-			case dsn == "":
-				t.Skipf("%s is not set (make servers)", variable)
+	servers.EachSQL(t, func(t *testing.T, s servers.SQL) {
+		name := s.Database(t)
+		dsn := s.DSN + name
+		var report dbReport
+		status := func(want int) {
+			t.Helper()
+			code, out, errs := command(t, "db", "status", "--dsn", dsn, "--json")
+			report = dbReport{}
+			if err := json.Unmarshal([]byte(out), &report); err != nil || code != want || len(report.Servers) != 1 {
+				t.Fatalf("status %d, %v, %q, %q", code, err, out, errs)
 			}
-			db, err := sql.Open("mysql", dsn)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer db.Close()
-			name := fmt.Sprintf("hongyan_cmd_%d", os.Getpid())
-			if _, err := db.Exec("CREATE DATABASE " + name); err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _, _ = db.Exec("DROP DATABASE " + name) }()
-			dsn += name
-			var report dbReport
-			status := func(want int) {
-				t.Helper()
-				code, out, errs := command(t, "db", "status", "--dsn", dsn, "--json")
-				report = dbReport{}
-				if err := json.Unmarshal([]byte(out), &report); err != nil || code != want || len(report.Servers) != 1 {
-					t.Fatalf("status %d, %v, %q, %q", code, err, out, errs)
-				}
-			}
-			status(exitViolation)
-			if s := report.Servers[0]; len(s.Pending) == 0 || s.Role != rolePrimary || s.Database != name {
-				t.Errorf("before: %+v", s)
-			}
-			if code, out, errs := command(t, "db", "migrate", "--dsn", dsn, "--json"); code != exitDone || !strings.Contains(out, "applied 1") {
-				t.Fatalf("status %d, %q, %q", code, out, errs)
-			}
-			status(exitDone)
-			if s := report.Servers[0]; len(s.Pending) != 0 || s.Open != 1024 || s.Epoch != 1 {
-				t.Errorf("after: %+v", s)
-			}
-			if code, out, _ := command(t, "db", "status", "--dsn", dsn); code != exitDone || !strings.Contains(out, "1024 open") {
-				t.Errorf("status %d, %q", code, out)
-			}
-		})
-	}
+		}
+		status(exitViolation)
+		if s := report.Servers[0]; len(s.Pending) == 0 || s.Role != rolePrimary || s.Database != name {
+			t.Errorf("before: %+v", s)
+		}
+		if code, out, errs := command(t, "db", "migrate", "--dsn", dsn, "--json"); code != exitDone || !strings.Contains(out, "applied 1") {
+			t.Fatalf("status %d, %q, %q", code, out, errs)
+		}
+		status(exitDone)
+		if s := report.Servers[0]; len(s.Pending) != 0 || s.Open != 1024 || s.Epoch != 1 {
+			t.Errorf("after: %+v", s)
+		}
+		if code, out, _ := command(t, "db", "status", "--dsn", dsn); code != exitDone || !strings.Contains(out, "1024 open") {
+			t.Errorf("status %d, %q", code, out)
+		}
+	})
 }

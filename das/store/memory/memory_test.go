@@ -17,7 +17,7 @@ func TestStore(t *testing.T) {
 		s := memory.New()
 		t.Cleanup(func() { s.Close() })
 		return s
-	})
+	}, storetest.Limits{})
 }
 
 func batch(seq uint64) *store.Batch {

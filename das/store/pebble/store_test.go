@@ -33,7 +33,7 @@ func open(t testing.TB, cfg pebblestore.Config, fs vfs.FS) *pebblestore.Store {
 }
 
 func TestStore(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) store.Store { return open(t, small(), vfs.NewMem()) })
+	storetest.Run(t, func(t *testing.T) store.Store { return open(t, small(), vfs.NewMem()) }, storetest.Limits{})
 }
 
 func TestSameAsMemoryOverReopening(t *testing.T) {
@@ -44,7 +44,7 @@ func TestSameAsMemoryOverReopening(t *testing.T) {
 				t.Fatal(err)
 			}
 			return open(t, small(), fs)
-		})
+		}, storetest.Limits{})
 	}
 }
 

@@ -112,7 +112,7 @@ func TestStore(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			storetest.Run(t, func(t *testing.T) store.Store {
 				return eager{open(t, two(), newServers("a1", "b1"), shards.Even(name))}
-			})
+			}, storetest.Limits{})
 		})
 	}
 }

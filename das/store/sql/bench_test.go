@@ -19,6 +19,7 @@ import (
 	"hongyan/das/store"
 	sqlstore "hongyan/das/store/sql"
 	"hongyan/idl/im"
+	"hongyan/tests/servers"
 )
 
 // load makes the batches of one das: conversations of two among users of its own tenant.
@@ -112,14 +113,11 @@ func (l *load) buckets(b *store.Batch) {
 // into a table of a number and a blob, without fences. CPU is that of this process and, where
 // the server runs on this machine, of the server.
 func BenchmarkCommit(b *testing.B) {
-	servers, err := found()
-	if err != nil {
-		unavailable(b, err.Error())
-	}
-	for _, server := range servers {
+	for _, name := range servers.SQLs() {
 		for _, stage := range []string{"message", "whole"} {
 			for _, size := range []int{16, 64, 256} {
-				b.Run(fmt.Sprintf("%s/%s/batch=%d", server.name, stage, size), func(b *testing.B) {
+				b.Run(fmt.Sprintf("%s/%s/batch=%d", name, stage, size), func(b *testing.B) {
+					server := server{servers.SharedSQL(b, name)}
 					l := newLoad("shop", 5000)
 					next := l.messages
 					if stage == "whole" {
@@ -136,11 +134,7 @@ func BenchmarkCommit(b *testing.B) {
 
 // BenchmarkWrite is our own part of a commit: its SQL.
 func BenchmarkWrite(b *testing.B) {
-	servers, err := found()
-	if err != nil {
-		unavailable(b, err.Error())
-	}
-	s := open(b, servers[0].migrated(b))
+	s := open(b, server{servers.SharedSQL(b, "MYSQL")}.migrated(b))
 	for _, size := range []int{64, 256} {
 		batch := newLoad("shop", 5000).whole(size)
 		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {

@@ -21,7 +21,7 @@ func unknown(t testing.TB, what string, err error) {
 
 // insisting opens a store that acks nothing that a replica may lack.
 func insisting(t *testing.T, cfg sqlstore.Config) *sqlstore.Store {
-	cfg.RequireReplica, cfg.CommitTimeout = true, 90*time.Second // this machine may be busy
+	cfg.RequireReplica = true
 	return opened(t, cfg)
 }
 
@@ -44,13 +44,13 @@ func TestR20WithoutSemiSyncNothingIsConfirmed(t *testing.T) {
 	onPairs(t, func(t *testing.T, p *pair) {
 		cfg, _ := p.schema(t)
 		s := insisting(t, cfg)
-		p.source.exec(t, "", "SET GLOBAL "+p.semiSync("enabled")+"=OFF")
+		p.source.Exec(t, "", "SET GLOBAL "+p.semiSync("enabled")+"=OFF")
 		unknown(t, "commit", s.Commit(t.Context(), entries(message(1, "alice", "a"))))
 		unknown(t, "barrier", s.Barrier(t.Context()))
 		if n := head(t, s); n != 1 { // the outcome is unknown, not undone
 			t.Errorf("head %d", n)
 		}
-		p.source.exec(t, "", "SET GLOBAL "+p.semiSync("enabled")+"=ON")
+		p.source.Exec(t, "", "SET GLOBAL "+p.semiSync("enabled")+"=ON")
 		p.whole(t)
 		commit(t, s, entries(message(2, "alice", "b")))
 	})
@@ -66,24 +66,24 @@ func TestR20ReleasedCommitsAreUnknown(t *testing.T) {
 			name    string
 			release func()
 		}{
-			{"switched off", func() { p.source.exec(t, "", off) }},
-			{"switched off and on", func() { p.source.exec(t, "?multiStatements=true", off+";"+on) }},
-			{"stopped", func() { p.terminate(t) }},
+			{"switched off", func() { p.source.Exec(t, "", off) }},
+			{"switched off and on", func() { p.source.Exec(t, "?multiStatements=true", off+";"+on) }},
+			{"stopped", func() { p.Terminate(p.sourceName()) }},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				p.whole(t)
 				cfg, _ := p.schema(t)
 				s := insisting(t, cfg)
-				p.replica.exec(t, "", "STOP REPLICA IO_THREAD")
+				p.replica.Exec(t, "", "STOP REPLICA IO_THREAD")
 				done := begun(s, entries(message(1, "alice", "a")))
 				p.waiting(t, done)
 				c.release()
 				err := <-done
 				unknown(t, "commit", err)
 				t.Log(err)
-				p.must(t, "start", "source")
-				p.source.exec(t, "", on)
-				p.replica.exec(t, "", "START REPLICA")
+				p.Start(p.sourceName())
+				p.source.Exec(t, "", on)
+				p.replica.Exec(t, "", "START REPLICA")
 			})
 		}
 		p.whole(t)
@@ -99,7 +99,7 @@ func TestR19R20CommitsAndBarriersWaitForTheReplica(t *testing.T) {
 		if err := s.Barrier(t.Context()); err != nil {
 			t.Errorf("barrier: %v", err)
 		}
-		p.replica.exec(t, "", "STOP REPLICA IO_THREAD")
+		p.replica.Exec(t, "", "STOP REPLICA IO_THREAD")
 		unknown(t, "barrier", shortly(s))
 		done := begun(s, entries(message(2, "alice", "b")))
 		select {
@@ -110,7 +110,7 @@ func TestR19R20CommitsAndBarriersWaitForTheReplica(t *testing.T) {
 		if n := head(t, s); n != 1 {
 			t.Errorf("head %d: visible before the replica has it", n)
 		}
-		p.replica.exec(t, "", "START REPLICA IO_THREAD")
+		p.replica.Exec(t, "", "START REPLICA IO_THREAD")
 		if err := <-done; err != nil {
 			t.Errorf("commit: %v", err)
 		}
@@ -129,12 +129,12 @@ func TestR19RowOfAKilledSourceIsNoProof(t *testing.T) {
 		commit(t, s, entries(message(1, "alice", "a")))
 		replica := opened(t, copied)
 		eventually(t, "the replica follows", func() bool { return head(t, replica) == 1 })
-		p.replica.exec(t, "", "STOP REPLICA IO_THREAD")
+		p.replica.Exec(t, "", "STOP REPLICA IO_THREAD")
 		done := begun(s, entries(message(2, "alice", "b")))
 		p.waiting(t, done)
-		p.must(t, "kill", "source")
+		p.Kill(p.sourceName())
 		unknown(t, "commit", <-done)
-		p.must(t, "start", "source")
+		p.Start(p.sourceName())
 
 		s = insisting(t, cfg)
 		if n := head(t, s); n != 2 {
@@ -147,7 +147,7 @@ func TestR19RowOfAKilledSourceIsNoProof(t *testing.T) {
 		if n := head(t, replica); n != 1 {
 			t.Errorf("head %d of the replica", n)
 		}
-		p.replica.exec(t, "", "START REPLICA IO_THREAD")
+		p.replica.Exec(t, "", "START REPLICA IO_THREAD")
 		if err := s.Barrier(t.Context()); err != nil {
 			t.Errorf("barrier: %v", err)
 		}
@@ -183,14 +183,14 @@ func TestR23ViewOfAReplicaIsWholeUpToItsHead(t *testing.T) {
 			return len(list), h.Seq >= want
 		}
 		eventually(t, "the replica is level", func() bool { _, level := checked(); return level })
-		p.replica.exec(t, "", "STOP REPLICA SQL_THREAD")
+		p.replica.Exec(t, "", "STOP REPLICA SQL_THREAD")
 		for n := uint64(2); n <= 20; n++ { // acked: it has them, in its log
 			commit(t, s, entries(message(n, "alice", string(rune('a'+n)))))
 			if list, level := checked(); level || list != 1 {
 				t.Fatalf("level with %d entries of %d", list, n)
 			}
 		}
-		p.replica.exec(t, "", "START REPLICA SQL_THREAD")
+		p.replica.Exec(t, "", "START REPLICA SQL_THREAD")
 		eventually(t, "the replica is level", func() bool {
 			n, level := checked()
 			if level && n != 20 {

@@ -9,7 +9,7 @@ import (
 
 func TestStore(t *testing.T) {
 	onServers(t, func(t *testing.T, s server) {
-		storetest.Run(t, func(t *testing.T) store.Store { return open(t, s.migrated(t)) }, backwards(t, s)...)
+		storetest.Run(t, func(t *testing.T) store.Store { return open(t, s.migrated(t)) }, limitsOf(t, s))
 	})
 }
 
@@ -21,6 +21,6 @@ func TestSameAsMemoryOverReopening(t *testing.T) {
 				t.Fatal(err)
 			}
 			return open(t, cfg)
-		}, backwards(t, s)...)
+		}, limitsOf(t, s))
 	})
 }

@@ -9,14 +9,23 @@ import (
 	"hongyan/das/store/storetest"
 )
 
-// backwards probes a server for a known mistake of TiDB's one-process storage, "unistore":
-// ReverseScan makes its iterator before it sets the time to read at, so that ORDER BY ... DESC
-// within a snapshot also shows what was committed after it. TiKV has it right. It returns what
-// is then left out of the comparison with the memory store, and nothing for every other server.
-func backwards(t *testing.T, s server) []string {
+// limitsOf are those of TiDB with its one-process storage, "unistore", which is told by its
+// first mistake; every other server has none. That storage reads older snapshots wrongly, where
+// TiKV is right:
+//
+//   - ReverseScan makes its iterator before it sets the time to read at, so that ORDER BY ...
+//     DESC also shows what was committed after the snapshot.
+//   - A point read of a file of its (badger's sstable.Table.Get) that falls back to a search,
+//     because two keys share a place in the file's hash index, takes the newest version
+//     whatever its time. A view that is older than the file shows newer rows then, one in three,
+//     or the index has a row that the table lacks: error 8133, data inconsistency. Files are
+//     written every 64 MB, so the comparison met it once in many runs.
+//
+// A step takes three times as long as with MySQL, so there are a third of them.
+func limitsOf(t *testing.T, s server) storetest.Limits {
 	t.Helper()
-	if s.name != "TIDB" {
-		return nil
+	if s.Name != "TIDB" {
+		return storetest.Limits{}
 	}
 	st := open(t, s.migrated(t))
 	commit(t, st, entries(message(1, "alice", "a")))
@@ -34,14 +43,16 @@ func backwards(t *testing.T, s server) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	limits := storetest.Limits{Steps: 100}
 	if len(back) == 1 {
-		return nil
+		return limits
 	}
+	limits.Without = []string{storetest.OldBackwards, storetest.OldPoints}
 	saidOnce.Do(func() {
-		fmt.Fprintf(os.Stderr, "%s: NOT TESTED: Pushes of older views: this TiDB's storage shows %d entries backwards and %d forwards in one snapshot (unistore's ReverseScan; TiKV is right)\n",
-			t.Name(), len(back), len(forward))
+		fmt.Fprintf(os.Stderr, "%s: NOT TESTED: %q: this TiDB's storage shows %d entries backwards and %d forwards in one snapshot (unistore; TiKV is right)\n",
+			t.Name(), limits.Without, len(back), len(forward))
 	})
-	return []string{storetest.OldPushes}
+	return limits
 }
 
 var saidOnce sync.Once // by each run of the tests

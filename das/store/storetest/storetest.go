@@ -13,9 +13,16 @@ import (
 	"hongyan/idl/im"
 )
 
-// Run runs the suite. open returns a new, empty store and arranges for its end with
-// t.Cleanup. without names checks that are left out, for a server that is known to be wrong.
-func Run(t *testing.T, open func(t *testing.T) store.Store, without ...string) {
+// Limits are for a store that is slow, or known to be wrong. Zero: there are none.
+type Limits struct {
+	// Steps is the most of a comparison with the memory store; 0: as many as it wants.
+	Steps int
+	// Without names checks that are left out.
+	Without []string
+}
+
+// Run runs the suite. open returns a new, empty store and arranges for its end with t.Cleanup.
+func Run(t *testing.T, open func(t *testing.T) store.Store, limits Limits) {
 	for _, c := range []struct {
 		name string
 		test func(*fixture)
@@ -53,7 +60,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store, without ...string) {
 	}
 	for seed := uint64(1); seed <= 4; seed++ {
 		t.Run(fmt.Sprintf("SameAsMemory/seed%d", seed), func(t *testing.T) {
-			Compare(t, seed, 300, open(t), nil, without...)
+			Compare(t, seed, 300, open(t), nil, limits)
 		})
 	}
 }
