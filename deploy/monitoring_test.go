@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -162,4 +163,55 @@ func metricLiterals(t *testing.T, path string) []string {
 		return true
 	})
 	return found
+}
+
+// TestPromtoolTakesTheRules runs the unit tests of the alerts, where promtool (Debian: prometheus)
+// is. Every alert that pages must have one.
+func TestPromtoolTakesTheRules(t *testing.T) {
+	var rules struct {
+		Groups []struct {
+			Rules []struct {
+				Alert  string
+				Labels map[string]string
+			}
+		}
+	}
+	if err := yaml.Unmarshal([]byte(readAll(t, "monitoring/alerts.yaml")), &rules); err != nil {
+		t.Fatal(err)
+	}
+	var cases struct {
+		Tests []struct {
+			Checks []struct {
+				Alert string `yaml:"alertname"`
+				Fires []any  `yaml:"exp_alerts"`
+			} `yaml:"alert_rule_test"`
+		}
+	}
+	if err := yaml.Unmarshal([]byte(readAll(t, "monitoring/alerts_test.yaml")), &cases); err != nil {
+		t.Fatal(err)
+	}
+	fires := map[string]bool{}
+	for _, c := range cases.Tests {
+		for _, check := range c.Checks {
+			fires[check.Alert] = fires[check.Alert] || len(check.Fires) > 0
+		}
+	}
+	for _, g := range rules.Groups {
+		for _, r := range g.Rules {
+			if r.Labels["severity"] == "page" && !fires[r.Alert] {
+				t.Errorf("no case of alerts_test.yaml lets %s fire", r.Alert)
+			}
+		}
+	}
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Skip("no promtool here; Debian has it in the package prometheus")
+	}
+	for _, args := range [][]string{{"check", "config", "prometheus.yaml"}, {"test", "rules", "alerts_test.yaml"}} {
+		cmd := exec.CommandContext(t.Context(), promtool, args...)
+		cmd.Dir = "monitoring"
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
 }
