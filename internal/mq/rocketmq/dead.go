@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/apache/rocketmq-client-go/v2/primitive"
@@ -56,8 +57,9 @@ func (q *Queue) dead(ctx context.Context, topic, group string) ([]mq.DeadLetter,
 			}
 			letters = append(letters, mq.DeadLetter{
 				ID:      fmt.Sprintf("%s:%d:%d", from.broker, from.id, m.QueueOffset),
-				Message: mq.Message{Topic: topic, Key: keyOf(m), Payload: payloadOf(m), Attempt: int(m.ReconsumeTimes)},
+				Message: mq.Message{Topic: topic, Key: keyOf(m), Payload: payloadOf(m), Attempt: attemptsOf(m)},
 				At:      time.UnixMilli(m.StoreTimestamp),
+				Error:   m.GetProperty(propError),
 			})
 		})
 		if err != nil {
@@ -67,6 +69,61 @@ func (q *Queue) dead(ctx context.Context, topic, group string) ([]mq.DeadLetter,
 	letters = slices.DeleteFunc(letters, func(l mq.DeadLetter) bool { return retried[l.ID] })
 	slices.SortStableFunc(letters, func(a, b mq.DeadLetter) int { return a.At.Compare(b.At) })
 	return letters, nil
+}
+
+// maxError bounds the text of an error in a dead letter, in bytes: all properties of a message
+// share 32 KiB.
+const maxError = 1024
+
+// bury puts a message among the dead letters of its group with what it died of. A broker that
+// is told to do it can keep no more than the message. Wherever this cannot be done, because the
+// topic is not there yet or may not be written, it is the broker's. A crash between this and
+// the word that the message is handled makes two letters of it.
+func (g *group) bury(m *primitive.MessageExt, key string, attempts int, cause error) error {
+	if !g.busy() {
+		return mq.ErrClosed
+	}
+	defer g.handlers.Done()
+	letter := message(deadPrefix+g.q.cfg.groupName(g.topic, g.name), key, payloadOf(m))
+	letter.WithProperty(propError, oneLine(cause.Error(), maxError))
+	letter.WithProperty(propAttempts, strconv.Itoa(attempts))
+	letter.WithProperty(primitive.PropertyOriginMessageId, m.MsgId)
+	return g.q.sendOne(g.q.ctx, letter)
+}
+
+// busy keeps the consumer from being stopped until handlers.Done. False: it is stopping.
+func (g *group) busy() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	select {
+	case <-g.stopping:
+		return false
+	default:
+		g.handlers.Add(1)
+		return true
+	}
+}
+
+// oneLine is a text without the control bytes that part properties on the wire, cut to size.
+func oneLine(text string, size int) string {
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))
+	if len(text) > size {
+		text = strings.ToValidUTF8(text[:size], "")
+	}
+	return text
+}
+
+// attemptsOf a dead letter, buried by a consumer or by the broker.
+func attemptsOf(m *primitive.MessageExt) int {
+	if n, err := strconv.Atoi(m.GetProperty(propAttempts)); err == nil {
+		return n
+	}
+	return int(m.ReconsumeTimes)
 }
 
 // read calls fn with every message that a queue holds, without consuming any.

@@ -299,6 +299,13 @@ func (g *group) consume(ctx context.Context, msgs ...*primitive.MessageExt) (con
 		return consumer.ConsumeSuccess, nil
 	}
 	level := g.note(m, key, attempt, err)
+	if level == levelDead {
+		failed := g.bury(m, key, attempt, err)
+		if failed == nil {
+			return consumer.ConsumeSuccess, nil
+		}
+		g.q.log.Debug("dead letter is left to the broker, without its error", "topic", g.topic, "group", g.name, "err", failed)
+	}
 	if c, ok := primitive.GetConcurrentlyCtx(ctx); ok {
 		c.DelayLevelWhenNextConsume = level
 	}

@@ -244,6 +244,10 @@ const (
 	propEscaped = "HONGYAN_ESCAPED" // "1": the key is query-escaped
 	propEmpty   = "HONGYAN_EMPTY"   // "1": the payload is empty, which a broker refuses
 	propRetried = "HONGYAN_RETRIED" // in dead letters: this one was retried
+
+	// Of a dead letter that its consumer has buried.
+	propError    = "HONGYAN_ERROR"    // of the last attempt, on one line
+	propAttempts = "HONGYAN_ATTEMPTS" // how many there were
 )
 
 // message makes RocketMQ's message of a payload. The key is its sharding key, and its search

@@ -140,8 +140,9 @@ func (t *topics) create(ctx context.Context, name string) error {
 	return nil
 }
 
-// ensureAll makes sure of a topic and of what a group needs: itself, and the topic of its
-// retries, which brokers make too late for a consumer that is just starting.
+// ensureAll makes sure of a topic and of what a group needs: itself, the topic of its retries,
+// which brokers make too late for a consumer that is just starting, and that of its dead
+// letters, which they make for the first of them.
 func (t *topics) ensureAll(ctx context.Context, topic, group string) error {
 	if err := t.ensure(ctx, topic); err != nil || !t.cfg.CreateTopics {
 		return err
@@ -149,7 +150,10 @@ func (t *topics) ensureAll(ctx context.Context, topic, group string) error {
 	if err := t.ensureGroup(ctx, group); err != nil {
 		return err
 	}
-	return t.ensure(ctx, retryPrefix+group)
+	if err := t.ensure(ctx, retryPrefix+group); err != nil {
+		return err
+	}
+	return t.ensure(ctx, deadPrefix+group)
 }
 
 // ensureGroup creates a group where that is allowed. Where it is not, brokers make groups by
