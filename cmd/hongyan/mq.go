@@ -63,38 +63,59 @@ type deadLetters interface {
 
 // dlqFlags say which dead letters are meant.
 type dlqFlags struct {
+	load         loadFlags
 	topic, group string
 	rpc          string
-	rocket       rocketmq.Config
+	rocket       rocketmq.Config // what flags say of it
 	json         bool
 }
 
 func (f *dlqFlags) register(cmd *cobra.Command) {
-	f.rocket = rocketmq.DefaultConfig()
+	f.load.register(cmd)
+	defaults := rocketmq.DefaultConfig()
 	flags := cmd.Flags()
 	flags.StringVar(&f.topic, "topic", "", "offline or system")
 	flags.StringVar(&f.group, "group", "", "push (of offline) or notice (of system)")
-	flags.StringVar(&f.rpc, "rpc", "", "host:port of the extlogic or dev that hosts the embedded queue")
-	flags.StringSliceVar(&f.rocket.NameServers, "name-servers", nil, "host:port of RocketMQ's name servers, instead of --rpc")
-	flags.StringVar(&f.rocket.Prefix, "prefix", f.rocket.Prefix, "of topics and groups on RocketMQ")
+	flags.StringVar(&f.rpc, "rpc", "", "host:port of the extlogic or dev that hosts the embedded queue, instead of RocketMQ")
+	flags.StringSliceVar(&f.rocket.NameServers, "name-servers", nil, "host:port of RocketMQ's name servers; default: queue.name_servers of the configuration")
+	flags.StringVar(&f.rocket.Prefix, "prefix", defaults.Prefix, "of topics and groups on RocketMQ")
+	flags.StringVar(&f.rocket.AccessKey, "access-key", "", "where the brokers ask for one (ACL)")
+	flags.StringVar(&f.rocket.SecretKey, "secret-key", "", "with --access-key; HONGYAN_QUEUE_SECRET_KEY shows it to nobody")
 	flags.BoolVar(&f.json, "json", false, "one JSON object on stdout")
 }
 
+// config is that of the tiers, with what flags say over it.
+func (f *dlqFlags) config(cmd *cobra.Command) (*Config, error) {
+	f.load.set(cmd, "name-servers", "queue.name_servers", f.rocket.NameServers)
+	f.load.set(cmd, "prefix", "queue.prefix", f.rocket.Prefix)
+	f.load.set(cmd, "access-key", "queue.access_key", f.rocket.AccessKey)
+	f.load.set(cmd, "secret-key", "queue.secret_key", f.rocket.SecretKey)
+	return f.load.load(defaultConfig())
+}
+
 // with opens the queue, and closes it after do.
-func (f *dlqFlags) with(ctx context.Context, do func(deadLetters) error) (err error) {
+func (f *dlqFlags) with(cmd *cobra.Command, do func(deadLetters) error) (err error) {
 	switch {
 	case f.topic == "" || f.group == "":
 		return &usageError{errors.New("give --topic and --group, e.g. --topic system --group notice")}
-	case (f.rpc == "") == (len(f.rocket.NameServers) == 0):
+	case f.rpc != "" && len(f.rocket.NameServers) > 0:
 		return &usageError{errors.New("give --rpc, or --name-servers, and not both")}
-	case f.rpc != "":
+	}
+	cfg, err := f.config(cmd)
+	if err != nil {
+		return err
+	}
+	if f.rpc != "" {
 		host, err := rpc.DialQueue(f.rpc, rpc.Options{})
 		if err != nil {
 			return err
 		}
 		return do(remote.Letters{Host: host})
 	}
-	q, err := rocketmq.Open(ctx, f.rocket, rocketmq.Deps{})
+	if !cfg.usesRocketMQ() {
+		return &usageError{errors.New("no queue: give --rpc, or --name-servers, or queue.name_servers in the configuration (--config)")}
+	}
+	q, err := rocketmq.Open(cmd.Context(), cfg.Queue, rocketmq.Deps{})
 	if err != nil {
 		return err
 	}
@@ -117,12 +138,13 @@ func newDLQListCmd() *cobra.Command {
 	var f dlqFlags
 	var limit int
 	cmd := &cobra.Command{
-		Use:     "list",
-		Short:   "lists dead letters, the oldest first",
-		Example: "  hongyan mq dlq list --topic system --group notice --rpc 127.0.0.1:9000",
-		Args:    noArgs,
+		Use:   "list",
+		Short: "lists dead letters, the oldest first",
+		Example: "  hongyan mq dlq list --topic system --group notice --rpc 127.0.0.1:9000\n" +
+			"  hongyan mq dlq list --topic system --group notice --config hongyan.yaml --json",
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return f.with(cmd.Context(), func(q deadLetters) error {
+			return f.with(cmd, func(q deadLetters) error {
 				dead, err := q.Dead(cmd.Context(), f.topic, f.group, limit)
 				if err != nil {
 					return err
@@ -174,12 +196,12 @@ func newDLQRetryCmd() *cobra.Command {
 		Use:   "retry [ID...]",
 		Short: "hands dead letters to their group again, as new messages",
 		Example: "  hongyan mq dlq retry --topic system --group notice --rpc 127.0.0.1:9000 17 18\n" +
-			"  hongyan mq dlq retry --topic offline --group push --name-servers 127.0.0.1:9876 --all",
+			"  hongyan mq dlq retry --topic offline --group push --config hongyan.yaml --all",
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			if all == (len(ids) > 0) {
 				return &usageError{errors.New("name the ids of dead letters, or give --all")}
 			}
-			return f.with(cmd.Context(), func(q deadLetters) error {
+			return f.with(cmd, func(q deadLetters) error {
 				retried, err := retryLetters(cmd.Context(), q, &f, ids)
 				if f.json {
 					err = errors.Join(err, json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]int{"retried": retried}))

@@ -3,19 +3,25 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"hongyan/idl/event"
 	"hongyan/internal/mq"
 	"hongyan/internal/mq/memory"
 	"hongyan/internal/mq/remote"
 	"hongyan/internal/rpc"
+	"hongyan/tests/servers"
 )
 
 // TestDeadLettersFromTheCommandLine lists and retries the dead letters of a queue that
@@ -99,5 +105,47 @@ func TestDeadLettersFromTheCommandLine(t *testing.T) {
 	dlq(exitUsage, "list", "--name-servers", "127.0.0.1:1")
 	if got := run(ctx, []string{"mq", "dlq", "list", "--rpc", server.Addr()}, &bytes.Buffer{}, &bytes.Buffer{}); got != exitUsage {
 		t.Errorf("without a topic: exit code %d", got)
+	}
+}
+
+// The queue is that of the tiers, with flags over it. Seen red: there was no --config, and no way
+// to give the keys of an ACL.
+func TestDeadLettersOfTheConfiguredQueue(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "hongyan.yaml")
+	text := "queue: {name_servers: [10.0.0.1:9876], prefix: shop_, access_key: ops, secret_key: of-the-file}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("HONGYAN_QUEUE_SECRET_KEY", "of-the-environment")
+	var f dlqFlags
+	cmd := &cobra.Command{}
+	f.register(cmd)
+	if err := cmd.ParseFlags([]string{"--config", file, "--access-key", "me"}); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := f.config(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if q := cfg.Queue; q.NameServers[0] != "10.0.0.1:9876" || q.Prefix != "shop_" || q.AccessKey != "me" || q.SecretKey != "of-the-environment" {
+		t.Errorf("queue %+v", q)
+	}
+	letters := []string{"mq", "dlq", "list", "--topic", "system", "--group", "notice"}
+	t.Setenv("HONGYAN_QUEUE_SECRET_KEY", "")
+	for want, more := range map[string][]string{
+		"secret_key come together": {"--name-servers", "127.0.0.1:1", "--access-key", "me"},
+		"no queue: give --rpc":     nil,
+	} {
+		if code, _, errs := command(t, append(letters, more...)...); code == exitDone || !strings.Contains(errs, want) {
+			t.Errorf("%v: status %d, %q, want %q", more, code, errs, want)
+		}
+	}
+	addr := servers.Shared(t, "HONGYAN_TEST_ROCKETMQ")
+	text = fmt.Sprintf("queue: {name_servers: [%q], prefix: t%s_}\n", addr, strings.ToLower(rand.Text()[:8]))
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, errs := command(t, append(letters, "--config", file)...); code != exitDone || out != "no dead letters\n" {
+		t.Errorf("status %d, %q, %q", code, out, errs)
 	}
 }
