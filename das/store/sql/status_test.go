@@ -40,7 +40,10 @@ func TestStatusOfAPair(t *testing.T) {
 		if !st.SemiSync || st.Replicas != 1 || st.Replica {
 			t.Errorf("source: %+v", st)
 		}
-		eventually(t, "the replica has the tables", func() bool { return statusOf(t, replica).Open == store.Buckets })
+		eventually(t, "the replica has the tables, and that they are there", func() bool {
+			st := statusOf(t, replica)
+			return st.Open == store.Buckets && len(st.Pending()) == 0
+		})
 		st = statusOf(t, replica)
 		if st.Role != (store.Role{Epoch: 1}) || !st.Replica || !st.Replicating || len(st.Pending()) != 0 {
 			t.Errorf("replica: %+v", st)
