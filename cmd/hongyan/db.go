@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,7 +24,7 @@ func newDBCmd() *cobra.Command {
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newDBMigrateCmd(), newDBStatusCmd(), newDBPromoteCmd(), newDBMoveCmd())
+	cmd.AddCommand(newDBMigrateCmd(), newDBStatusCmd(), newDBPromoteCmd(), newDBMoveCmd(), newDBResetCmd())
 	return cmd
 }
 
@@ -87,31 +87,18 @@ func migrateAll(ctx context.Context, cfg *Config, tell func(string, ...any)) err
 	return placeBuckets(ctx, cfg, primaries, tell)
 }
 
-// primaryOf finds the member of a shard that takes writes, before it has any tables.
+// primaryOf finds the member of a shard that takes writes and has not been left behind by a
+// promotion (R18). Before there are any tables, all are at the same epoch.
 func primaryOf(ctx context.Context, cfg *Config, shard shards.ShardConfig) (sqlstore.Config, error) {
-	var errs []error
-	for n, dsn := range shard.Members {
-		switch writable, err := takesWrites(ctx, dsn); {
-		case err != nil:
-			errs = append(errs, fmt.Errorf("member %d: %w", n, err))
-		case writable:
-			return cfg.sqlConfig(dsn), nil
+	one := *cfg
+	one.Databases.Shards = []shards.ShardConfig{shard}
+	report := askDatabases(ctx, &one)
+	for _, s := range report.Servers {
+		if s.Role == rolePrimary {
+			return cfg.sqlConfig(shard.Members[s.Member]), nil
 		}
 	}
-	return sqlstore.Config{}, fmt.Errorf("shard %s: no member takes writes: %w", shard.Name, errors.Join(errs...))
-}
-
-func takesWrites(ctx context.Context, dsn string) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	db, err := sql.Open("mysql", dsn)
-	if err != nil {
-		return false, err
-	}
-	defer db.Close()
-	var readOnly bool
-	err = db.QueryRowContext(ctx, "SELECT @@global.read_only").Scan(&readOnly)
-	return !readOnly, err
+	return sqlstore.Config{}, errors.New(strings.Join(report.Problems, "; "))
 }
 
 // placeBuckets gives every bucket its place: before the map is published each is closed

@@ -70,6 +70,7 @@ func TestDBCommandsRefuseBadUse(t *testing.T) {
 		"db move-buckets --from a --to b --buckets 1 --undo --purge",
 		"db move-buckets --from a --to b --buckets 1",
 		"db migrate more",
+		"db reset-devices",
 	} {
 		if code, out, err := command(t, strings.Fields(line)...); code != exitUsage || out != "" || err == "" {
 			t.Errorf("%s: status %d, %q, %q", line, code, out, err)
@@ -100,6 +101,13 @@ func TestDBMigrateAndStatus(t *testing.T) {
 		status(exitDone)
 		if s := report.Servers[0]; len(s.Pending) != 0 || s.Open != 1024 || s.Epoch != 1 {
 			t.Errorf("after: %+v", s)
+		}
+		if code, out, errs := command(t, "db", "reset-devices", "--dsn", dsn, "--json"); code != exitDone || out != "{\"epoch\":2}\n" {
+			t.Fatalf("status %d, %q, %q", code, out, errs)
+		}
+		status(exitDone)
+		if s := report.Servers[0]; s.Open != 1024 || s.Epoch != 2 {
+			t.Errorf("after reset-devices: %+v", s)
 		}
 		if code, out, _ := command(t, "db", "status", "--dsn", dsn); code != exitDone || !strings.Contains(out, "1024 open") {
 			t.Errorf("status %d, %q", code, out)

@@ -47,6 +47,23 @@ func (s *Store) SetBuckets(ctx context.Context, states map[uint32]store.BucketSt
 	return s.execute(ctx, s.writes, work{script: sc})
 }
 
+// RaiseEpochs lifts the epoch of every bucket to at least epoch: devices compare what they hold
+// (R18). It returns when that survives the primary.
+func (s *Store) RaiseEpochs(ctx context.Context, epoch uint64) error {
+	if s.closed.Load() {
+		return store.ErrClosed
+	}
+	q := text("UPDATE bucket SET epoch=GREATEST(epoch,")
+	q.uint(epoch)
+	q.raw(")")
+	sc := s.newScript()
+	sc.statement(q)
+	if err := s.execute(ctx, s.writes, work{script: sc}); err != nil {
+		return fmt.Errorf("raise the epochs: %w", err)
+	}
+	return nil
+}
+
 func (s *Store) askedFor(bucket uint32) error {
 	switch {
 	case s.closed.Load():
