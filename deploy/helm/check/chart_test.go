@@ -123,6 +123,12 @@ func TestEveryTierIsWhole(t *testing.T) {
 		if in("containers", "readinessProbe", "httpGet", "path") != "/readyz" {
 			t.Errorf("%s is ready by another word than /readyz", tier)
 		}
+		if in("enableServiceLinks") != false {
+			t.Errorf("%s takes variables of services, which a release called hongyan has too", tier)
+		}
+		if work.at("spec", "minReadySeconds") == nil {
+			t.Errorf("%s is replaced as soon as a pod says it is ready", tier)
+		}
 		budget := objects["PodDisruptionBudget/"+name]
 		if budget.at("spec", "maxUnavailable") != float64(1) {
 			t.Errorf("%s has no disruption budget of one", tier)
@@ -193,6 +199,59 @@ func TestConfigurations(t *testing.T) {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%s: %s\n%s", tier, out, configOf(t, objects, tier))
 		}
+	}
+}
+
+// env is the environment of a tier's container: literal values only.
+func env(t *testing.T, work object) map[string]string {
+	t.Helper()
+	list, _ := work.at("spec", "template", "spec", "containers", "env").([]any)
+	out := map[string]string{}
+	for _, e := range list {
+		v, _ := object(e.(map[string]any))["value"].(string)
+		out[e.(map[string]any)["name"].(string)] = v
+	}
+	return out
+}
+
+// Keys are placed by slot: logic and das must find theirs again after a restart, at whatever
+// address; and their names must resolve before they are ready.
+func TestPlacedTiersAdvertiseNamesThatStay(t *testing.T) {
+	objects := render(t, nil)
+	for _, tier := range []string{"logic", "das"} {
+		work, service := objects["StatefulSet/im-"+tier], objects["Service/im-"+tier]
+		if got, want := env(t, work)["HONGYAN_CLUSTER_ADVERTISE"], "$(POD_NAME).im-"+tier+":9100"; got != want {
+			t.Errorf("%s advertises %q, want %q", tier, got, want)
+		}
+		if work.at("spec", "serviceName") != "im-"+tier || service.at("spec", "clusterIP") != "None" || service.at("spec", "publishNotReadyAddresses") != true {
+			t.Errorf("%s: the service %v does not give its pods names", tier, service.at("spec"))
+		}
+	}
+}
+
+func TestMemoryLeavesRoomBelowTheLimit(t *testing.T) {
+	objects := render(t, nil)
+	for kind, want := range map[string]string{"Deployment/im-entry": "7372MiB", "Deployment/im-imui": "460MiB", "StatefulSet/im-das": "3686MiB"} {
+		if got := env(t, objects[kind])["GOMEMLIMIT"]; got != want {
+			t.Errorf("%s: GOMEMLIMIT %q, want %q", kind, got, want)
+		}
+	}
+}
+
+// The alerts go by the job hongyan-TIER.
+func TestPodMonitorsNameTheJob(t *testing.T) {
+	objects := render(t, map[string]any{"podMonitor": map[string]any{"enabled": true, "labels": map[string]any{"release": "prometheus"}}})
+	for _, tier := range tiers() {
+		m := objects["PodMonitor/im-"+tier]
+		if got := m.at("spec", "podMetricsEndpoints", "relabelings", "replacement"); got != "hongyan-"+tier {
+			t.Errorf("%s is scraped as job %v", tier, got)
+		}
+		if m.at("metadata", "labels", "release") != "prometheus" {
+			t.Errorf("%s: labels %v", tier, m.at("metadata", "labels"))
+		}
+	}
+	if render(t, nil)["PodMonitor/im-das"] != nil {
+		t.Error("a PodMonitor without being asked for")
 	}
 }
 

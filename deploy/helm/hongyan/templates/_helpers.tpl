@@ -22,6 +22,18 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- mergeOverwrite $base (deepCopy .root.Values.config) (deepCopy (.values.config | default dict)) | toYaml -}}
 {{- end }}
 
+{{/* Nine tenths of the limit: what is not on Go's heap needs room before the kernel kills. */}}
+{{- define "hongyan.memory" -}}
+{{- $limit := .values.resources.limits.memory -}}
+{{- if regexMatch "^[0-9]+Gi$" $limit -}}
+{{ div (mul (trimSuffix "Gi" $limit) 9216) 10 }}MiB
+{{- else if regexMatch "^[0-9]+Mi$" $limit -}}
+{{ div (mul (trimSuffix "Mi" $limit) 9) 10 }}MiB
+{{- else -}}
+{{ fail (printf "tiers.%s.resources.limits.memory: %q is not a whole number of Mi or Gi" .tier $limit) }}
+{{- end -}}
+{{- end }}
+
 {{- define "hongyan.pod" -}}
 metadata:
   labels:
@@ -31,6 +43,7 @@ metadata:
     {{- with .root.Values.podAnnotations }}{{ toYaml . | nindent 4 }}{{ end }}
 spec:
   automountServiceAccountToken: false
+  enableServiceLinks: false # HONGYAN_ENTRY_PORT and the like of a release "hongyan" are no keys of ours
   terminationGracePeriodSeconds: {{ add .values.drain .root.Values.preStopSeconds 10 }}
   {{- with .root.Values.image.pullSecrets }}
   imagePullSecrets: {{ toYaml . | nindent 4 }}
@@ -55,11 +68,17 @@ spec:
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
       args: [{{ .tier }}, --config, /etc/hongyan/hongyan.yaml]
       env:
+        {{- if .values.stateful }}
+        # A name that stays: the pod finds its slot again, whatever address it has now.
+        - name: POD_NAME
+          valueFrom: {fieldRef: {fieldPath: metadata.name}}
+        - {name: HONGYAN_CLUSTER_ADVERTISE, value: "$(POD_NAME).{{ include "hongyan.name" . }}:9100"}
+        {{- else }}
         - name: POD_IP
           valueFrom: {fieldRef: {fieldPath: status.podIP}}
         - {name: HONGYAN_CLUSTER_ADVERTISE, value: "$(POD_IP):9100"}
-        - name: GOMEMLIMIT
-          valueFrom: {resourceFieldRef: {resource: limits.memory}}
+        {{- end }}
+        - {name: GOMEMLIMIT, value: {{ include "hongyan.memory" . }}}
       envFrom:
         - secretRef: {name: {{ .root.Values.secret }}, optional: true}
       ports:
