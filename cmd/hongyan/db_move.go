@@ -235,20 +235,15 @@ func (f *moveFlags) followed(ctx context.Context, center control.Center) error {
 // the waits for replicas, few enough that each is closed for a short time only.
 const movesAtOnce = 4
 
-// openPrimary opens the server of a shard that takes writes, and has not been left behind.
+// openPrimary opens the primary of a shard.
 func openPrimary(ctx context.Context, cfg *Config, name string) (*sqlstore.Store, error) {
 	at := slices.IndexFunc(cfg.Databases.Shards, func(s shards.ShardConfig) bool { return s.Name == name })
 	if at < 0 {
 		return nil, &usageError{fmt.Errorf("databases.shards has no %q, it has %s", name, strings.Join(cfg.Databases.Names(), ", "))}
 	}
-	shard := cfg.Databases.Shards[at]
-	one := *cfg
-	one.Databases.Shards = []shards.ShardConfig{shard}
-	report := askDatabases(ctx, &one)
-	for i, s := range report.Servers {
-		if s.Role == rolePrimary {
-			return sqlstore.Open(ctx, cfg.sqlConfig(shard.Members[i]), sqlstore.Deps{})
-		}
+	primary, err := primaryOf(ctx, cfg, cfg.Databases.Shards[at])
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("shard %s has no primary: %s", name, strings.Join(report.Problems, "; "))
+	return sqlstore.Open(ctx, primary, sqlstore.Deps{})
 }

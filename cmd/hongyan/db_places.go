@@ -14,9 +14,9 @@ import (
 
 // bucketsOf is which buckets a shard may write.
 type bucketsOf struct {
-	shard string
-	open  [store.Buckets]bool
-	empty bool // nothing was ever written there
+	shard  string
+	states [store.Buckets]store.BucketState
+	empty  bool // nothing was ever written there
 	// fresh: besides, every bucket still is as migrations made it: open. It says nothing about
 	// places.
 	fresh bool
@@ -42,7 +42,7 @@ func lookAtBuckets(ctx context.Context, shard string, primary sqlstore.Config) (
 		if err := rows.Scan(&id, &state.Epoch, &state.Open); err != nil {
 			return b, err
 		}
-		b.open[id%store.Buckets] = state.Open
+		b.states[id%store.Buckets] = state
 		b.fresh = b.fresh && state == store.BucketState{Epoch: 1, Open: true}
 	}
 	if err := rows.Err(); err != nil {
@@ -73,7 +73,7 @@ func placesNow(found []bucketsOf, version uint64) (shards.Map, error) {
 	for id := range uint32(store.Buckets) {
 		var owners []string
 		for _, b := range say {
-			if b.open[id] {
+			if b.states[id].Open {
 				owners = append(owners, b.shard)
 			}
 		}
@@ -101,29 +101,39 @@ func allEmpty(found []bucketsOf) bool {
 // setBuckets opens, or closes, those buckets of a database that are not as the map says: in one
 // commit, which waits for one replica once.
 func setBuckets(ctx context.Context, primary sqlstore.Config, b *bucketsOf, m shards.Map, open bool) error {
+	change, err := b.changes(m, open)
+	if err != nil || len(change) == 0 {
+		return err
+	}
 	st, err := sqlstore.Open(ctx, primary, sqlstore.Deps{})
 	if err != nil {
 		return err
 	}
 	defer st.Close()
-	v, err := st.View(ctx)
-	if err != nil {
+	if err := st.SetBuckets(ctx, change); err != nil {
 		return err
 	}
-	defer v.Close()
+	for id, state := range change {
+		b.states[id] = state
+	}
+	return nil
+}
+
+// changes are the rows to write so that the buckets which a map opens, or closes, are so.
+func (b *bucketsOf) changes(m shards.Map, open bool) (map[uint32]store.BucketState, error) {
 	change := map[uint32]store.BucketState{}
 	for id := range uint32(store.Buckets) {
-		if mine := m.Shard(id) == b.shard; mine != open || mine == b.open[id] {
+		state := b.states[id]
+		if mine := m.Shard(id) == b.shard; mine != open || mine == state.Open {
 			continue
 		}
-		state, err := v.Bucket(id)
-		if err != nil {
-			return err
+		if state.Epoch == 0 {
+			return nil, fmt.Errorf("bucket %d has no row", id)
 		}
 		state.Open = open
 		change[id] = state
 	}
-	return st.SetBuckets(ctx, change)
+	return change, nil
 }
 
 // errScattered: without a control centre every das takes the buckets to be in equal pieces.

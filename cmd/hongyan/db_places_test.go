@@ -23,7 +23,7 @@ func TestPlacesNow(t *testing.T) {
 	shard := func(name string, empty bool, from, to int) bucketsOf {
 		b := bucketsOf{shard: name, empty: empty, fresh: empty && to-from == store.Buckets}
 		for id := from; id < to; id++ {
-			b.open[id] = true
+			b.states[id] = store.BucketState{Epoch: 1, Open: true}
 		}
 		return b
 	}
@@ -196,5 +196,73 @@ func TestMoveWantsEveryDasToKnowTheTarget(t *testing.T) {
 	}
 	if out := hongyan(exitDone, "control", "instances", "das"); !strings.Contains(out, "a,b") {
 		t.Errorf("instances: %s", out)
+	}
+}
+
+func TestBucketsAreSetByWhatWasRead(t *testing.T) {
+	b := bucketsOf{shard: "b"}
+	for id := range b.states {
+		b.states[id] = store.BucketState{Epoch: 3, Open: true}
+	}
+	b.states[600].Open = false
+	m := shards.Even("a", "b")
+	closed, err := b.changes(m, false)
+	if err != nil || len(closed) != 512 || closed[0] != (store.BucketState{Epoch: 3}) {
+		t.Errorf("%d to close, %+v, %v", len(closed), closed[0], err)
+	}
+	opened, err := b.changes(m, true)
+	if err != nil || len(opened) != 1 || opened[600] != (store.BucketState{Epoch: 3, Open: true}) {
+		t.Errorf("to open: %+v, %v", opened, err)
+	}
+	b.states[600] = store.BucketState{}
+	if _, err := b.changes(m, true); err == nil {
+		t.Error("a row that is missing was made up")
+	}
+}
+
+// A server that was left behind by a promotion and takes writes again is not migrated, whatever
+// its place in the list. Seen red: the first that took writes was taken for the primary.
+func TestR18MigrateGoesToThePrimaryOfTheHighestEpoch(t *testing.T) {
+	dsn := os.Getenv("HONGYAN_TEST_MYSQL")
+	if dsn == "" {
+		t.Skip("HONGYAN_TEST_MYSQL is not set (make servers)")
+	}
+	db, err := sql.Open("mysql", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var members []string
+	for _, member := range []string{"old", "new"} {
+		name := fmt.Sprintf("hongyan_primary_%s_%d", member, os.Getpid())
+		if _, err := db.Exec("CREATE DATABASE " + name); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _, _ = db.Exec("DROP DATABASE " + name) }()
+		members = append(members, dsn+name)
+	}
+	cfg := defaultConfig()
+	shard := shards.ShardConfig{Name: "a", Members: members}
+	want := func(when, dsn string) {
+		t.Helper()
+		if primary, err := primaryOf(t.Context(), &cfg, shard); err != nil || primary.DSN != dsn {
+			t.Errorf("%s: %s, %v, want %s", when, primary.DSN, err, dsn)
+		}
+	}
+	want("without tables", members[0])
+	for i, dsn := range members {
+		if code, out, errs := command(t, "db", "migrate", "--dsn", dsn); code != exitDone {
+			t.Fatalf("status %d, %s%s", code, out, errs)
+		}
+		if i == 1 {
+			if _, err := db.Exec(fmt.Sprintf("UPDATE hongyan_primary_new_%d.bucket SET epoch=2", os.Getpid())); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	want("after a promotion", members[1])
+	shard.Members = []string{"nobody@tcp(127.0.0.1:1)/none"}
+	if _, err := primaryOf(t.Context(), &cfg, shard); err == nil || !strings.Contains(err.Error(), "shard a") {
+		t.Errorf("nobody there: %v", err)
 	}
 }

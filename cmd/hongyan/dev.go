@@ -101,11 +101,15 @@ func addDemoApp(cfg *Config) error {
 }
 
 func runDev(ctx context.Context, config loader, rpcListen string, stdout, stderr io.Writer) error {
+	cfg, err := config(nil)
+	if err != nil {
+		return err
+	}
 	net := newDirect()
 	one := func(name string) control.Members {
 		return control.Members{Slots: 1, Instances: []control.Instance{{Tier: name, Addr: name}}}
 	}
-	p, err := newProcess(ctx, "dev", config, net, map[string]control.Members{tierLogic: one(tierLogic), tierDas: one(tierDas)}, stderr)
+	p, err := newProcess(ctx, "dev", cfg, config, net, map[string]control.Members{tierLogic: one(tierLogic), tierDas: one(tierDas)}, stderr)
 	if err != nil {
 		return err
 	}

@@ -120,7 +120,12 @@ func (p *process) reachQueue() (mq.Queue, error) {
 	return remote.NewPublisher(newPool(p, p.center, tierExtLogic, p.fabric.Queue)), nil
 }
 
+// openRocketMQ opens the client of this process, once: whoever publishes and whoever consumes
+// share its connections.
 func (p *process) openRocketMQ() (mq.Queue, error) {
+	if p.rocket != nil {
+		return p.rocket, nil
+	}
 	ctx, cancel := opening()
 	defer cancel()
 	q, err := rocketmq.Open(ctx, p.cfg.Queue, rocketmq.Deps{Log: p.log, Metrics: p.metrics})
@@ -128,6 +133,7 @@ func (p *process) openRocketMQ() (mq.Queue, error) {
 		return nil, err
 	}
 	p.onClose(q.Close)
+	p.rocket = q
 	return q, nil
 }
 

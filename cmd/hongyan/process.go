@@ -58,14 +58,12 @@ type process struct {
 	keys     *token.Keys
 	json     *wire.JSON
 	online   mq.Queue // brings online notices; nil = there are none
+	rocket   mq.Queue // the one client of RocketMQ; nil = not opened
 }
 
-// newProcess makes an empty process of a tier, or dev. members lists the tiers it can reach.
-func newProcess(ctx context.Context, tierName string, load loader, f fabric, members map[string]control.Members, stderr io.Writer) (*process, error) {
-	cfg, err := load(nil)
-	if err != nil {
-		return nil, err
-	}
+// newProcess makes an empty process of a tier, or dev, with its configuration; over makes that
+// anew where the control centre lays something over it. members lists the tiers it can reach.
+func newProcess(ctx context.Context, tierName string, cfg *Config, over loader, f fabric, members map[string]control.Members, stderr io.Writer) (*process, error) {
 	name := cfg.Cluster.name(tierName)
 	out, err := telemetry.Open(cfg.Log, name, stderr)
 	if err != nil {
@@ -91,7 +89,7 @@ func newProcess(ctx context.Context, tierName string, load loader, f fabric, mem
 		return nil, err
 	}
 	p.onClose(p.center.Close)
-	if err := p.openSettings(ctx, tierName, load, level); err != nil {
+	if err := p.openSettings(ctx, tierName, over, level); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	p.add(stageInfra, "trimmer", newTrimmer().run)
@@ -109,9 +107,9 @@ func newProcess(ctx context.Context, tierName string, load loader, f fabric, mem
 
 // openSettings lays what the control centre says over the configuration, and follows it: what
 // is live changes at once.
-func (p *process) openSettings(ctx context.Context, tierName string, load loader, level *slog.LevelVar) error {
+func (p *process) openSettings(ctx context.Context, tierName string, over loader, level *slog.LevelVar) error {
 	s, err := settings.Open(ctx, p.center, settings.Options[Config]{
-		Load: load, Tier: tierName, Addr: p.name, Reports: p.center, Log: p.log, Metrics: p.metrics,
+		Base: p.cfg, Load: over, Tier: tierName, Addr: p.name, Reports: p.center, Log: p.log, Metrics: p.metrics,
 	})
 	if err != nil {
 		return err

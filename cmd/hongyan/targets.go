@@ -88,17 +88,21 @@ func newTargetCmd(t target) *cobra.Command {
 }
 
 func runTarget(ctx context.Context, t target, flags *loadFlags, stdout, stderr io.Writer) error {
-	var serves []string
-	load := func(overlay []byte) (*Config, error) {
+	read := func(overlay []byte) (*Config, []string, error) {
 		cfg, err := flags.loadOver(defaultConfig(), t.name, overlay)
-		if err == nil {
-			serves, err = cfg.takeDuties(t.name)
+		if err != nil {
+			return nil, nil, err
 		}
-		return cfg, err
+		serves, err := cfg.takeDuties(t.name)
+		return cfg, serves, err
 	}
-	cfg, err := load(nil)
+	cfg, serves, err := read(nil)
 	if err != nil {
 		return err
+	}
+	over := func(overlay []byte) (*Config, error) {
+		cfg, _, err := read(overlay)
+		return cfg, err
 	}
 	members, err := cfg.Cluster.members(t, cfg.usesEtcd())
 	if err != nil {
@@ -107,7 +111,7 @@ func runTarget(ctx context.Context, t target, flags *loadFlags, stdout, stderr i
 	for slot := range members[tierLogic].Instances {
 		members[tierLogic].Instances[slot].Serves = serves[slot]
 	}
-	p, err := newProcess(ctx, t.name, load, kitex{}, members, stderr)
+	p, err := newProcess(ctx, t.name, cfg, over, kitex{}, members, stderr)
 	if err != nil {
 		return err
 	}

@@ -18,10 +18,12 @@ import (
 // Key of the value that is laid over the configuration of a tier's processes.
 func Key(tier string) string { return "config/" + tier }
 
-// Options of Open; Load and Tier are needed.
+// Options of Open; Base, Load and Tier are needed.
 type Options[C any] struct {
+	// Base is the configuration without an overlay. It is shared: nobody changes it.
+	Base *C
 	// Load makes the whole configuration, from fresh defaults, with an overlay of the control
-	// centre (config.Sources.Overlay; nil = none), and validates it.
+	// centre (config.Sources.Overlay), and validates it.
 	Load func(overlay []byte) (*C, error)
 	// Tier names the value, and with Addr this process in its reports.
 	Tier, Addr string
@@ -43,16 +45,13 @@ type Settings[C any] struct {
 	hooks   []func(*C) error
 }
 
-// Open reads the value once. An error is one of the configuration without it, or of the
-// control centre; a bad value only leaves the process without an overlay.
+// Open reads the value once. An error is one of the control centre; a bad value only leaves the
+// process without an overlay.
 func Open[C any](ctx context.Context, values control.Values, opt Options[C]) (*Settings[C], error) {
-	base, err := opt.Load(nil)
-	if err != nil {
-		return nil, err
-	}
-	s := &Settings[C]{live: config.LiveKeys(base)}
+	s := &Settings[C]{live: config.LiveKeys(opt.Base)}
+	var err error
 	s.value, err = control.NewLive(values, Key(opt.Tier), control.LiveOptions[*C]{
-		Default: base, Decode: opt.Load, Apply: s.apply, Notes: s.pending,
+		Default: opt.Base, Decode: opt.Load, Apply: s.apply, Notes: s.pending,
 		Tier: opt.Tier, Addr: opt.Addr, Reports: opt.Reports, Log: opt.Log, Metrics: opt.Metrics,
 	})
 	if err != nil {

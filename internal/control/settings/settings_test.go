@@ -98,7 +98,7 @@ func TestKeysThatNeedARestartAreShown(t *testing.T) {
 		center, _ := local.New(nil)
 		defer center.Close()
 		s, err := Open(t.Context(), center, Options[sample]{
-			Tier: "entry", Reports: center,
+			Tier: "entry", Reports: center, Base: &sample{Rate: 1, Queue: 1},
 			Load: func(overlay []byte) (*sample, error) {
 				cfg := &sample{Rate: 1, Queue: 1}
 				return cfg, config.Load(cfg, config.Sources{Overlay: overlay, OverlayName: "x"})
@@ -133,14 +133,32 @@ func TestABadValueDoesNotKeepAProcessFromStarting(t *testing.T) {
 		t.Errorf("started with %+v, status %+v", s.Start(), s.Status())
 	}
 	_ = center.Close()
-	if _, err := Open(t.Context(), center, Options[sample]{Tier: "entry", Load: load}); !errors.Is(err, control.ErrClosed) {
+	if _, err := Open(t.Context(), center, Options[sample]{Tier: "entry", Base: new(sample), Load: load}); !errors.Is(err, control.ErrClosed) {
 		t.Errorf("without a control centre: %v", err)
+	}
+}
+
+// A process loads its configuration itself, before there is a control centre. Seen red: Open
+// loaded it once more.
+func TestWithoutAValueNothingIsLoadedAnew(t *testing.T) {
+	center, _ := local.New(nil)
+	defer center.Close()
+	base := &sample{Rate: 7}
+	s, err := Open(t.Context(), center, Options[sample]{Tier: "entry", Base: base, Load: func([]byte) (*sample, error) {
+		return nil, errors.New("loaded")
+	}})
+	if err != nil || s.Start() != base || s.Status().Err != nil {
+		t.Errorf("started with %+v, %v", s, err)
 	}
 }
 
 func open(t *testing.T, center *local.Center) *Settings[sample] {
 	t.Helper()
-	s, err := Open(t.Context(), center, Options[sample]{Load: load, Tier: "entry", Addr: "entry-0", Reports: center})
+	base, err := load(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), center, Options[sample]{Base: base, Load: load, Tier: "entry", Addr: "entry-0", Reports: center})
 	if err != nil {
 		t.Fatal(err)
 	}
