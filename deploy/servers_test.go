@@ -21,6 +21,7 @@ type service struct {
 	Volumes []string `yaml:"volumes"`
 	EnvFile []string `yaml:"env_file"`
 	Health  any      `yaml:"healthcheck"`
+	Restart string   `yaml:"restart"`
 }
 
 // pair is one server as servers.sh runs it and as compose.yaml does.
@@ -94,6 +95,21 @@ func TestComposeAddsNoSettings(t *testing.T) {
 			if strings.HasPrefix(arg, "-") && !place.MatchString(arg) {
 				t.Errorf("%s: %s is a setting: it belongs into servers/conf", p.service, arg)
 			}
+		}
+	}
+}
+
+// What servers store outlives their containers, and a machine that restarts brings all back.
+func TestComposeKeepsWhatItStores(t *testing.T) {
+	services := readCompose(t)
+	for _, name := range []string{"mysql-0-source", "mysql-0-replica", "mysql-1-source", "mysql-1-replica", "tidb", "rocketmq-broker", "etcd"} {
+		if !slices.ContainsFunc(services[name].Volumes, func(v string) bool { return !strings.HasPrefix(v, ".") && !strings.HasPrefix(v, "/") }) {
+			t.Errorf("%s stores in its container: %v", name, services[name].Volumes)
+		}
+	}
+	for name, s := range services {
+		if runs := s.Health != nil; runs != (s.Restart == "unless-stopped") {
+			t.Errorf("%s: health check %v, restart %q", name, s.Health, s.Restart)
 		}
 	}
 }
