@@ -2,6 +2,7 @@ package sqlstore_test
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"os"
 	"testing"
@@ -48,6 +49,24 @@ func (s server) migrated(t testing.TB) sqlstore.Config {
 		t.Fatal(err)
 	}
 	return cfg
+}
+
+// empty makes a database as it was when it was migrated, which takes longer than most tests.
+func (s server) empty(t testing.TB, cfg sqlstore.Config) {
+	t.Helper()
+	db, err := sql.Open("mysql", cfg.DSN+"?multiStatements=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var deletions string
+	if err := db.QueryRow("SELECT GROUP_CONCAT('DELETE FROM ',table_name SEPARATOR ';') FROM information_schema.tables" +
+		" WHERE table_schema=DATABASE() AND table_name NOT IN ('bucket','hongyan_schema')").Scan(&deletions); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec("BEGIN;" + deletions + ";UPDATE bucket SET epoch=1,open=1;COMMIT"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func open(t testing.TB, cfg sqlstore.Config) *sqlstore.Store {

@@ -9,7 +9,11 @@ import (
 
 func TestStore(t *testing.T) {
 	onServers(t, func(t *testing.T, s server) {
-		storetest.Run(t, func(t *testing.T) store.Store { return open(t, s.migrated(t)) }, limitsOf(t, s))
+		cfg := s.migrated(t)
+		storetest.Run(t, func(t *testing.T) store.Store {
+			s.empty(t, cfg)
+			return open(t, cfg)
+		}, limitsOf(t, s))
 	})
 }
 
