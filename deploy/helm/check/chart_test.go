@@ -238,6 +238,24 @@ func TestMemoryLeavesRoomBelowTheLimit(t *testing.T) {
 	}
 }
 
+// A pod that is killed while it drains throws its clients out at once.
+func TestDrainHasItsTime(t *testing.T) {
+	c, err := loader.Load(chart)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for delay, want := range map[string]string{"40s": "", "41s": "are 61 s", "1m": "are 80 s", "1h": "not whole seconds"} {
+		gate := map[string]any{"entry": map[string]any{"gate": map[string]any{"drain_delay": delay}}}
+		values, err := chartutil.ToRenderValues(c, map[string]any{"tiers": map[string]any{"entry": map[string]any{"config": gate}}}, chartutil.ReleaseOptions{Name: "im"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = engine.Render(c, values); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("a drain_delay of %s: %v, want %q", delay, err, want)
+		}
+	}
+}
+
 // The alerts go by the job hongyan-TIER.
 func TestPodMonitorsNameTheJob(t *testing.T) {
 	objects := render(t, map[string]any{"podMonitor": map[string]any{"enabled": true, "labels": map[string]any{"release": "prometheus"}}})

@@ -34,6 +34,27 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 {{- end }}
 
+{{/* Seconds of a duration like 30s or 2m. */}}
+{{- define "hongyan.seconds" -}}
+{{- if regexMatch "^[0-9]+s$" . -}}
+{{ trimSuffix "s" . }}
+{{- else if regexMatch "^[0-9]+m$" . -}}
+{{ mul (trimSuffix "m" .) 60 }}
+{{- else -}}
+{{ fail (printf "gate.drain_delay, drain_notice: %q is not whole seconds or minutes" .) }}
+{{- end -}}
+{{- end }}
+
+{{/* A gateway that is killed before its clients were sent away sends them all at once. */}}
+{{- define "hongyan.drain" -}}
+{{- $gate := dig .tier "gate" dict (include "hongyan.config" . | fromYaml) -}}
+{{- $needs := add (include "hongyan.seconds" (get $gate "drain_delay" | default "10s")) (include "hongyan.seconds" (get $gate "drain_notice" | default "0s")) 20 -}}
+{{- if and (has .tier (list "entry" "httpentry")) (lt (int .values.drain) (int $needs)) -}}
+{{ fail (printf "tiers.%s.drain is %v s: gate.drain_notice, gate.drain_delay and 20 s behind them are %v s" .tier .values.drain $needs) }}
+{{- end -}}
+{{ .values.drain }}
+{{- end }}
+
 {{- define "hongyan.pod" -}}
 metadata:
   labels:
@@ -44,7 +65,7 @@ metadata:
 spec:
   automountServiceAccountToken: false
   enableServiceLinks: false # HONGYAN_ENTRY_PORT and the like of a release "hongyan" are no keys of ours
-  terminationGracePeriodSeconds: {{ add .values.drain .root.Values.preStopSeconds 10 }}
+  terminationGracePeriodSeconds: {{ add (include "hongyan.drain" .) .root.Values.preStopSeconds 10 }}
   {{- with .root.Values.image.pullSecrets }}
   imagePullSecrets: {{ toYaml . | nindent 4 }}
   {{- end }}
