@@ -137,6 +137,13 @@ func (n *network) setCalm() {
 	}
 }
 
+// faulty tells whether the network may still do harm.
+func (n *network) faulty() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return !n.calm
+}
+
 // cutEdge breaks or mends the way from one address to another.
 func (n *network) cutEdge(from, to string, c cut) {
 	n.mu.Lock()
@@ -273,7 +280,7 @@ func serve[Rsp, Req any, PReq message[Req], PRsp message[Rsp]](
 	ctx, cancel := context.WithTimeout(dest.ctx, callTimeout)
 	defer cancel()
 	out.rsp, out.err = handle(dest.handler, ctx, req)
-	if f.crash && dest.ctx.Err() == nil {
+	if f.crash && dest.ctx.Err() == nil && n.faulty() { // what hung for long may come into a healed world
 		n.stats.count("crash point")
 		n.crash(dest)
 	}
