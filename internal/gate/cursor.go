@@ -101,6 +101,8 @@ func (c *Conn) ackedLocked(epoch, cursor uint64) {
 	c.reportLocked()
 	if c.pend != nil && c.pend.ack(epoch, cursor, c.gate.now()+int64(c.gate.cfg.AckTimeout)) {
 		c.dropPendingLocked()
+	} else if c.pend != nil && c.pend.unheard(epoch, cursor) {
+		c.noticeLocked()
 	}
 }
 

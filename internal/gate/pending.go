@@ -18,6 +18,7 @@ type pending struct {
 	bytes       int
 	lost        uint64 // highest version whose body was dropped; 0 = none
 	told        bool   // NOTICE{SYNC} is out, or will be when the connection is writable
+	named       uint64 // head of the last NOTICE
 	misses      int    // time-outs without progress
 	due         int64  // next time-out
 }
@@ -66,7 +67,7 @@ func (p *pending) enter(epoch uint64) bool {
 	}
 	if epoch > p.epoch {
 		p.forget(len(p.frames))
-		p.epoch, p.head, p.lost, p.told = epoch, 0, 0, false
+		p.epoch, p.head, p.lost, p.named, p.told = epoch, 0, 0, 0, false
 	}
 	return true
 }
@@ -88,6 +89,12 @@ func (p *pending) ack(epoch, cursor uint64, due int64) bool {
 	}
 	p.misses, p.due = 0, due
 	return false
+}
+
+// unheard: he has the head that the NOTICE named, by an answer of his own perhaps, and will not
+// SYNC; what was dropped after it he does not know of.
+func (p *pending) unheard(epoch, cursor uint64) bool {
+	return p.told && epoch == p.epoch && p.named <= cursor && cursor < p.lost
 }
 
 // pendingLocked returns the connection's pending, one with a running time-out.
@@ -165,6 +172,7 @@ func (c *Conn) noticeLocked() {
 		return
 	}
 	c.gate.metrics.noticed.Inc()
+	c.pend.named = c.pend.head
 	body, _ := (&im.Notice{What: im.Notice_SYNC, Epoch: c.pend.epoch, Head: c.pend.head}).Marshal(nil)
 	c.sendLocked(wire.Frame{Cmd: im.Cmd_NOTICE, Flags: wire.FlagOneWay, Body: body})
 }

@@ -174,6 +174,26 @@ func TestUnackedBodiesHaveABudget(t *testing.T) {
 	})
 }
 
+// The client has the head that the NOTICE named by the answer to a message of its own, and does
+// not SYNC. Seen red: what was dropped after it came when the time-out of 10 s was over.
+func TestP30WhoNeedsNoSyncHearsOfWhatWasDroppedSince(t *testing.T) {
+	config := func(c *gate.Config) { c.AckBudget = 500 }
+	text := strings.Repeat("x", 300)
+	inWorld(t, setup{config: config}, func(w *world) {
+		c := w.login("alice", nil)
+		w.down(c.push(1, text))
+		w.down(c.push(2, text))
+		w.down(c.push(3, text))
+		c.expect("PUSH 1:1 | NOTICE 1:2")
+		c.ack(1, 2)
+		c.expect("NOTICE 1:3")
+		c.do(im.Cmd_SYNC, &im.Sync{Epoch: 1, Cursor: 2})
+		c.ack(1, 3)
+		w.down(c.push(4, "level"))
+		c.expect("PUSH 1:4")
+	})
+}
+
 func TestP17SlowConsumer(t *testing.T) {
 	inWorld(t, setup{}, func(w *world) {
 		c := w.login("alice", nil)

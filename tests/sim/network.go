@@ -27,6 +27,8 @@ type network struct {
 	edges map[edgeName]*edge
 	crash func(p *process) // for crash points
 
+	healed chan struct{} // closed with calm
+
 	hands chan func() // capacity 0: goroutines that wait for something to do
 	work  *sync.WaitGroup
 	done  <-chan struct{}
@@ -69,7 +71,7 @@ var (
 func newNetwork(seed uint64, odds netOdds, s *stats) *network {
 	return &network{
 		stats: s, odds: odds, seed: seed,
-		procs: map[string]*process{}, edges: map[edgeName]*edge{}, hands: make(chan func()),
+		procs: map[string]*process{}, edges: map[edgeName]*edge{}, healed: make(chan struct{}), hands: make(chan func()),
 	}
 }
 
@@ -131,7 +133,10 @@ func (n *network) transitLocked(rng *rand.Rand) time.Duration {
 func (n *network) setCalm() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.calm = true
+	if !n.calm {
+		n.calm = true
+		close(n.healed)
+	}
 	for _, e := range n.edges {
 		e.cut = whole
 	}
@@ -271,7 +276,7 @@ func serve[Rsp, Req any, PReq message[Req], PRsp message[Rsp]](
 	n *network, dest *process, f fate, req PReq,
 	handle func(h any, ctx context.Context, req PReq) (PRsp, error),
 ) (out outcome[PRsp]) {
-	if out.err = sleep(dest.ctx, f.there); out.err != nil {
+	if out.err = n.transit(dest.ctx, f.there); out.err != nil {
 		return out
 	}
 	if out.err = dest.awake(dest.ctx); out.err != nil {
@@ -280,17 +285,34 @@ func serve[Rsp, Req any, PReq message[Req], PRsp message[Rsp]](
 	ctx, cancel := context.WithTimeout(dest.ctx, callTimeout)
 	defer cancel()
 	out.rsp, out.err = handle(dest.handler, ctx, req)
-	if f.crash && dest.ctx.Err() == nil && n.faulty() { // what hung for long may come into a healed world
+	if f.crash && dest.ctx.Err() == nil && n.faulty() { // what hung comes into a healed world
 		n.stats.count("crash point")
 		n.crash(dest)
 	}
 	if err := dest.awake(dest.ctx); err != nil {
 		return outcome[PRsp]{err: errReset}
 	}
-	if err := sleep(dest.ctx, f.back); err != nil {
+	if err := n.transit(dest.ctx, f.back); err != nil {
 		return outcome[PRsp]{err: errReset}
 	}
 	return out
+}
+
+// transit is the way of a message. What hangs when the world heals arrives then, at once.
+func (n *network) transit(ctx context.Context, d time.Duration) error {
+	if d < callTimeout {
+		return sleep(ctx, d)
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-n.healed:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
