@@ -33,7 +33,7 @@ type Config struct {
 	// MaxFanOut bounds users that a committed message has yet to reach (two-stage form).
 	// From half of it on, a growing share of SENDs is refused (R04).
 	MaxFanOut int `koanf:"max_fan_out"`
-	// MaxFanOutAge does the same for the age of the oldest of them.
+	// MaxFanOutAge does the same for the time it takes to reach a user, or since when nobody was.
 	MaxFanOutAge time.Duration `koanf:"max_fan_out_age"`
 	// MaxDue bounds deliveries that are remembered until they are acked; what is beyond is
 	// left to the outbox rows.

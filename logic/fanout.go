@@ -20,8 +20,11 @@ type fanRows struct {
 	sync.Mutex
 	open     map[rowKey]*fanRow
 	finished []rowKey
-	left     int       // members outstanding, of all rows
-	oldest   time.Time // since when the longest of them is; as of the last sweep
+	left     int // members outstanding, of all rows
+
+	reached bool          // a member was, since the last sweep
+	fastest time.Duration // of those, the one that was outstanding for the shortest
+	lag     time.Duration // what a new message had to expect, as of the last sweep
 }
 
 type fanRow struct {
@@ -80,11 +83,19 @@ func (t *fanRows) done(key rowKey, entry uint32, uid string) {
 			row.left--
 			row.at = time.Now()
 			t.left--
+			t.tookLocked(row.at.Sub(row.since))
 		}
 	}
 	if row.left == 0 && row.want > 0 && len(row.entries) >= row.want {
 		delete(t.open, key)
 		t.finished = append(t.finished, key)
+	}
+}
+
+// tookLocked notes for how long a member was outstanding.
+func (t *fanRows) tookLocked(d time.Duration) {
+	if !t.reached || d < t.fastest {
+		t.reached, t.fastest = true, d
 	}
 }
 
@@ -100,12 +111,12 @@ func (t *fanRows) tracks(key rowKey) bool {
 func (t *fanRows) take(now time.Time, again time.Duration) (finished []rowKey, repeat []*tier.FanOutOrder) {
 	t.Lock()
 	defer t.Unlock()
-	t.oldest = time.Time{}
+	oldest := now
 	for key, row := range t.open {
 		switch {
 		case row.left > 0:
-			if t.oldest.IsZero() || row.since.Before(t.oldest) {
-				t.oldest = row.since
+			if row.since.Before(oldest) {
+				oldest = row.since
 			}
 			if !now.Before(row.next) {
 				row.tries++
@@ -119,12 +130,19 @@ func (t *fanRows) take(now time.Time, again time.Duration) (finished []rowKey, r
 			delete(t.open, key)
 		}
 	}
+	// Where some are reached soon, those that are not have a reason of their own, a database
+	// that is away perhaps: it is no reason to refuse what concerns others.
+	if t.lag = t.fastest; !t.reached {
+		t.lag = now.Sub(oldest)
+	}
+	t.reached, t.fastest = false, 0
 	finished, t.finished = t.finished, nil
 	return finished, repeat
 }
 
-// fanOutMost bounds the pause between two tries of an order.
-const fanOutMost = time.Minute
+// fanOutMost bounds the pause between two tries of an order. Messages are refused meanwhile,
+// if nobody is reached.
+const fanOutMost = 10 * time.Second
 
 // remainder is what of a row has not been reached.
 func (row *fanRow) remainder() []*tier.FanOutOrder {
@@ -153,11 +171,11 @@ func part(o *tier.FanOutOrder, want func(uid string) bool) *tier.FanOutOrder {
 // outstanding, in number or age, to 1 at the whole of it.
 func (t *fanRows) pressure(most int, age time.Duration) float64 {
 	t.Lock()
-	left, oldest := t.left, t.oldest
+	left, lag := t.left, t.lag
 	t.Unlock()
 	full := float64(left) / float64(most)
-	if left > 0 && !oldest.IsZero() {
-		full = max(full, float64(time.Since(oldest))/float64(age))
+	if left > 0 {
+		full = max(full, float64(lag)/float64(age))
 	}
 	return min(1, max(0, 2*full-1))
 }

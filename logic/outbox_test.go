@@ -310,6 +310,29 @@ func TestPressureGrowsWithWhatIsOutstanding(t *testing.T) {
 	equal(t, "at rest", f.pressure(1000, time.Nanosecond), 0)
 }
 
+// Users of a database that is away are not reached; messages of others are not refused for that.
+// Seen red: with the age of the oldest row everything was refused until the next try, a minute
+// later.
+func TestR04WhoCannotBeReachedRefusesNoOthers(t *testing.T) {
+	f, now := newFanRows(), time.Now()
+	row := func(n uint64, since time.Time) rowKey {
+		key := rowKey{"b", 0, n}
+		f.add(key, &tier.FanOutOrder{Owner: "b", Row: n, Entries: 1, Members: []*tier.FanOut{{Uid: "x"}}}, since, time.Second)
+		return key
+	}
+	row(1, now.Add(-time.Minute))
+	f.take(now, time.Second)
+	equal(t, "nobody is reached", f.pressure(1000, 10*time.Second), 1)
+	f.done(row(2, now), 0, "x")
+	f.take(now, time.Second)
+	equal(t, "others are reached", f.pressure(1000, 10*time.Second), 0)
+	f.done(row(3, now.Add(-30*time.Second)), 0, "x")
+	f.take(now, time.Second)
+	equal(t, "others are late", f.pressure(1000, 10*time.Second), 1)
+	_, repeat := f.take(now.Add(fanOutMost), time.Second)
+	equal(t, "tried again", len(repeat), 1)
+}
+
 // Rows of many das and many owners under concurrent use: nothing is lost or ends twice.
 func TestDeliverRowsUnderConcurrentUse(t *testing.T) {
 	d := newDeliverRows()

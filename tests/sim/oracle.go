@@ -350,8 +350,8 @@ func (t *truth) auditSends(h *history) {
 		if m.ClientMsgID != s.id || m.Sender != s.uid || m.ModSeq == 0 && s.cmd == im.Cmd_SEND && m.Text != s.text {
 			h.violate("A: %s of %s was acknowledged as %s/%d, where %s of %s is stored: %q", s.id, s.uid, s.conv, s.seq, m.ClientMsgID, m.Sender, m.Text)
 		}
-		if s.cmd != im.Cmd_SEND || s.again {
-			continue
+		if s.cmd != im.Cmd_SEND || s.again || !s.refused.IsZero() {
+			continue // one that was refused, and of which an earlier try got through later, stands where it stands
 		}
 		k := lane{s.device, s.conv}
 		if before := last[k]; before != nil && before.seq > s.seq {
