@@ -21,7 +21,7 @@ import (
 // Engines are the real servers that a cluster stands on, as make servers has started them,
 // with databases, topics and keys of its own.
 type Engines struct {
-	Name     string // mysql or tidb
+	Name     string // mysql, mariadb or tidb
 	RocketMQ string // host:port of a name server
 	Redis    string
 	Etcd     string
@@ -94,11 +94,11 @@ func newEngines(t testing.TB, name string, set *servers.Set) *Engines {
 		run: "hy" + strings.ToLower(rand.Text()[:8]),
 	}
 	switch name {
-	case "mysql":
+	case "mysql", "mariadb":
 		for i := range 2 {
 			var members []string
 			for _, role := range []string{"SOURCE", "REPLICA"} {
-				members = append(members, e.database(need(fmt.Sprintf("SERVERS_MYSQL_%d_%s", i, role)), i))
+				members = append(members, e.database(need(fmt.Sprintf("SERVERS_%s_%d_%s", strings.ToUpper(name), i, role)), i))
 			}
 			e.Shards = append(e.Shards, Shard{fmt.Sprintf("s%d", i), members})
 		}
@@ -107,7 +107,7 @@ func newEngines(t testing.TB, name string, set *servers.Set) *Engines {
 			e.Shards = append(e.Shards, Shard{fmt.Sprintf("s%d", i), []string{e.database(need("SERVERS_TIDB"), i)}})
 		}
 	default:
-		t.Fatalf("HONGYAN_TEST_CLUSTER: %q is none of mysql and tidb", name)
+		t.Fatalf("HONGYAN_TEST_CLUSTER: %q is none of mysql, mariadb and tidb", name)
 	}
 	for _, s := range e.Shards {
 		create(t, s.Members[0])
@@ -139,7 +139,7 @@ presence: {addrs: [%q], prefix: "%s:"}
 queue: {name_servers: [%q], prefix: %s_, create_topics: true, queues: 2, slots: 2}
 databases: {shards: [%s]}
 sql: {require_replica: %v}
-`, e.Etcd, e.run, e.run, e.Redis, e.run, e.RocketMQ, e.run, strings.Join(shards, ", "), e.Name == "mysql")
+`, e.Etcd, e.run, e.run, e.Redis, e.run, e.RocketMQ, e.run, strings.Join(shards, ", "), e.Name != "tidb")
 }
 
 // create makes the database of a DSN anew.
