@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 state=${XDG_STATE_HOME:-$HOME/.local/state}/hongyan/servers
 ran=no
-[ -f "$state/servers.env" ] && ran=yes
+grep -qs "^SERVERS_" "$state/servers.env" && ran=yes
 servers="rocketmq mysql mariadb tidb redis etcd"
 
 stop() {

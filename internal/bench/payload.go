@@ -23,7 +23,7 @@ func (p payload) append(dst []byte, size int) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, p.number)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(p.at))
 	for len(dst)-start < size-4 {
-		dst = append(dst, byte(len(dst)))
+		dst = append(dst, byte(len(dst)-start)) // the same wherever it stands: a retry must not differ
 	}
 	return binary.BigEndian.AppendUint32(dst, crc32.ChecksumIEEE(dst[start:]))
 }

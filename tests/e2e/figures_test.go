@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -46,11 +47,14 @@ func measure(t *testing.T, s *cluster.System, load []string) {
 	args := append([]string{"bench", "pairs", "--pairs", "200", "--duration", "10s", "--json", "--target", "tcp://" + s.TCP[0],
 		"--keys", filepath.Join(s.Data, "keys.json")}, load...)
 	before := cpuOf(s)
-	out, err := exec.Command(cluster.Binary(t), args...).Output()
+	var said bytes.Buffer
+	cmd := exec.Command(cluster.Binary(t), args...)
+	cmd.Stderr = &said
+	out, err := cmd.Output()
 	after := cpuOf(s)
 	var f figure
 	if jsonErr := json.Unmarshal(out, &f); err != nil || jsonErr != nil || f.Lost+f.Doubled > 0 {
-		t.Fatalf("hongyan %s: %v, %v\n%s", strings.Join(args, " "), err, jsonErr, out)
+		t.Fatalf("hongyan %s: %v, %v\n%s%s", strings.Join(args, " "), err, jsonErr, out, &said)
 	}
 	// The warm-up is a fifth of the measured time more, at the same speed.
 	messages := f.Acked * 1.2
