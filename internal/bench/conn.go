@@ -177,6 +177,15 @@ func (c *conn) flush() error {
 	return nil
 }
 
+// alive queues a PING where nothing has been written for a heartbeat: a server that stands still
+// must not find its clients gone.
+func (c *conn) alive(now time.Time) error {
+	if len(c.out) > 0 || now.Sub(c.wroteAt) < heartbeat {
+		return nil
+	}
+	return c.queue(im.Cmd_PING, 1, 0, &im.Ping{})
+}
+
 // acknowledge queues a PUSH_ACK if one is due.
 func (c *conn) acknowledge(now time.Time) {
 	if c.cursor == c.told || (c.items < ackItems && now.Sub(c.toldAt) < ackEvery) {

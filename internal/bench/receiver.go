@@ -197,6 +197,9 @@ func (r *receiver) tick(now time.Time) error {
 		}
 	}
 	r.acknowledge(now)
+	if err := r.alive(now); err != nil {
+		return err
+	}
 	return r.flush()
 }
 

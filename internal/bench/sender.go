@@ -179,6 +179,9 @@ func (s *sender) tick(now time.Time) error {
 		return err
 	}
 	s.acknowledge(now)
+	if err := s.alive(now); err != nil {
+		return err
+	}
 	return s.flush()
 }
 
