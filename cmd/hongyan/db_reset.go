@@ -57,7 +57,8 @@ func resetDevices(ctx context.Context, cfg *Config) (epoch uint64, err error) {
 			err = errors.Join(err, p.Close())
 		}
 	}()
-	for _, name := range cfg.Databases.Names() {
+	names := cfg.Databases.Names()
+	for _, name := range names {
 		p, err := openPrimary(ctx, cfg, name)
 		if err != nil {
 			return 0, err
@@ -71,7 +72,7 @@ func resetDevices(ctx context.Context, cfg *Config) (epoch uint64, err error) {
 	}
 	for i, p := range primaries {
 		if err := p.RaiseEpochs(ctx, epoch); err != nil {
-			return 0, fmt.Errorf("shard %s: %w", cfg.Databases.Names()[i], err)
+			return 0, fmt.Errorf("shard %s: %w", names[i], err)
 		}
 	}
 	return epoch, nil

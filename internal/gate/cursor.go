@@ -99,9 +99,11 @@ func (c *Conn) ackedLocked(epoch, cursor uint64) {
 	}
 	c.epoch, c.cursor = epoch, cursor
 	c.reportLocked()
-	if c.pend != nil && c.pend.ack(epoch, cursor, c.gate.now()+int64(c.gate.cfg.AckTimeout)) {
+	switch p := c.pend; {
+	case p == nil:
+	case p.ack(epoch, cursor, c.gate.now()+int64(c.gate.cfg.AckTimeout)):
 		c.dropPendingLocked()
-	} else if c.pend != nil && c.pend.unheard(epoch, cursor) {
+	case p.unheard(epoch, cursor):
 		c.noticeLocked()
 	}
 }

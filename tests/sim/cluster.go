@@ -190,7 +190,11 @@ func (c *cluster) registerLocked(s *seat) {
 }
 
 // crash ends a process at once; its seat stays empty until start.
-func (c *cluster) crash(p *process) {
+func (c *cluster) crash(p *process, how string) {
+	if c.calm.Load() {
+		return // drawn before the world was healed: it hung, or was slow
+	}
+	c.stats.count(how)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, s := range c.seats {

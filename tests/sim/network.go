@@ -25,7 +25,7 @@ type network struct {
 	calm  bool
 	procs map[string]*process
 	edges map[edgeName]*edge
-	crash func(p *process) // for crash points
+	crash func(p *process, how string) // for crash points
 
 	healed chan struct{} // closed with calm
 
@@ -140,13 +140,6 @@ func (n *network) setCalm() {
 	for _, e := range n.edges {
 		e.cut = whole
 	}
-}
-
-// faulty tells whether the network may still do harm.
-func (n *network) faulty() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return !n.calm
 }
 
 // cutEdge breaks or mends the way from one address to another.
@@ -285,9 +278,8 @@ func serve[Rsp, Req any, PReq message[Req], PRsp message[Rsp]](
 	ctx, cancel := context.WithTimeout(dest.ctx, callTimeout)
 	defer cancel()
 	out.rsp, out.err = handle(dest.handler, ctx, req)
-	if f.crash && dest.ctx.Err() == nil && n.faulty() { // what hung comes into a healed world
-		n.stats.count("crash point")
-		n.crash(dest)
+	if f.crash && dest.ctx.Err() == nil {
+		n.crash(dest, "crash point")
 	}
 	if err := dest.awake(dest.ctx); err != nil {
 		return outcome[PRsp]{err: errReset}

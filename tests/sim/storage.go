@@ -108,8 +108,7 @@ func (s *storage) Commit(ctx context.Context, b *store.Batch) error {
 		s.cluster.stats.count("commit hidden")
 		return errStorage
 	case killed:
-		s.cluster.stats.count("crash after commit")
-		s.cluster.crash(s.proc)
+		s.cluster.crash(s.proc, "crash after commit")
 		return errStorage
 	}
 	return nil

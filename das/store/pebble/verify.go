@@ -201,26 +201,29 @@ func (s *Store) verifyKeys(b *store.Batch, f *store.FenceError) error {
 
 // verifyOutbox names rows whose number is taken.
 func (s *Store) verifyOutbox(b *store.Batch, f *store.FenceError) error {
-	r := &s.work.reader
 	for i := range b.FanOut {
-		taken, err := r.hasRow(tableFanOut, b.FanOut[i].RowKey)
-		if err != nil {
+		if err := s.verifyRow(tableFanOut, b.FanOut[i].RowKey, b.FanOutDone, &f.FanOut); err != nil {
 			return err
-		}
-		if taken && !store.Covered(b.FanOut[i].RowKey, b.FanOutDone) {
-			f.FanOut = append(f.FanOut, b.FanOut[i].RowKey)
 		}
 	}
 	for i := range b.Deliver {
-		taken, err := r.hasRow(tableDeliver, b.Deliver[i].RowKey)
-		if err != nil {
+		if err := s.verifyRow(tableDeliver, b.Deliver[i].RowKey, b.DeliverDone, &f.Deliver); err != nil {
 			return err
-		}
-		if taken && !store.Covered(b.Deliver[i].RowKey, b.DeliverDone) {
-			f.Deliver = append(f.Deliver, b.Deliver[i].RowKey)
 		}
 	}
 	return nil
+}
+
+// verifyRow adds the key to taken if its row is stored and not deleted by this batch.
+func (s *Store) verifyRow(table byte, k store.RowKey, done []store.RowRange, taken *[]store.RowKey) error {
+	if store.Covered(k, done) {
+		return nil
+	}
+	stored, err := s.work.reader.hasRow(table, k)
+	if stored {
+		*taken = append(*taken, k)
+	}
+	return err
 }
 
 func (s *Store) isStored(m *store.Message, id clientID) (bool, error) {

@@ -42,7 +42,7 @@ type Mover struct {
 	Progress func(MoveProgress) // called after every step, one call at a time; nil = not
 
 	// turn is of those that are on their way, for publishing and telling: who puts a token in has
-	// it. Capacity 1.
+	// it. Capacity 1. A mutex would stop virtual time while its holder sleeps.
 	turn chan struct{}
 }
 
