@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -146,6 +147,14 @@ func (s *shard) bearsWith(m *member) bool {
 	_, err := m.last()
 	s.missed++
 	return err != nil && s.missed < missedLooks
+}
+
+// slow tells whether a member has not answered in time, and nobody takes writes.
+func (s *shard) slow() bool {
+	return s.primary.Load() == nil && slices.ContainsFunc(s.members, func(m *member) bool {
+		_, err := m.last()
+		return errors.Is(err, context.DeadlineExceeded)
+	})
 }
 
 func (s *shard) follows(old, now *member) {

@@ -488,6 +488,35 @@ func TestR19BarriersAreGathered(t *testing.T) {
 	})
 }
 
+// TestOpenWaitsForASlowDatabase: one that starts too, or is busy, is asked again; it has three
+// looks. Seen red with a single look.
+func TestOpenWaitsForASlowDatabase(t *testing.T) {
+	for _, c := range []struct {
+		slow int // looks without an answer
+		want error
+	}{{1, nil}, {2, nil}, {3, context.DeadlineExceeded}} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg, s := pair()
+			var opened atomic.Int32
+			st, err := shards.Open(t.Context(), cfg, shards.Deps{Open: func(ctx context.Context, dsn string) (shards.Database, error) {
+				if int(opened.Add(1)) <= c.slow*2 {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}
+				return s.open(ctx, dsn)
+			}})
+			if !errors.Is(err, c.want) {
+				t.Fatalf("%d slow looks: %v, want %v", c.slow, err, c.want)
+			}
+			if err == nil {
+				if err := st.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
 func TestOpenWithoutAnyPrimary(t *testing.T) {
 	cfg, s := pair()
 	s.set("p", true)

@@ -83,14 +83,21 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Store, error) {
 	return s, nil
 }
 
+// firstLook fails if no shard takes writes. A database that is slow is asked again: it may be
+// starting too.
 func (s *Store) firstLook(ctx context.Context) error {
-	var looks sync.WaitGroup
-	for _, sh := range s.shards {
-		looks.Go(func() { sh.look(ctx) })
-	}
-	looks.Wait()
-	if err := ctx.Err(); err != nil {
-		return err
+	for range missedLooks {
+		var looks sync.WaitGroup
+		for _, sh := range s.shards {
+			looks.Go(func() { sh.look(ctx) })
+		}
+		looks.Wait()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(s.shards, (*shard).slow) {
+			break
+		}
 	}
 	var errs []error
 	for _, sh := range s.shards {
