@@ -130,7 +130,7 @@ func (b *balancer) start(path string, args ...string) {
 			b.t.Logf("--- %s:\n%s", b.name, text)
 		}
 	})
-	cluster.Eventually(b.t, 10*time.Second, b.name+" listens", func() bool {
+	cluster.Eventually(b.t, patience, b.name+" listens", func() bool {
 		c, err := net.Dial("tcp", b.addr)
 		if err == nil {
 			c.Close()
@@ -194,7 +194,7 @@ func (b *balancer) through(s *cluster.System, scheme, uid string) *device {
 		b.t.Fatal(err)
 	}
 	d.Client = client
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := client.Connect(ctx); err != nil {
 		b.t.Fatalf("%s through %s: %v", uid, b.name, err)
@@ -228,26 +228,26 @@ func behindNginx(t *testing.T, certs string) {
 	b := startNginx(t, certs, bare(s.HTTP))
 	web, poll := b.through(s, "wss", "alice"), b.through(s, "https", "bob")
 	web.say("bob", "one")
-	cluster.Eventually(t, 30*time.Second, "a poll through nginx brings it", func() bool { return poll.has("p:alice:bob", "one") })
+	cluster.Eventually(t, patience, "a poll through nginx brings it", func() bool { return poll.has("p:alice:bob", "one") })
 
 	// Silence for longer than a poll is held: the next message comes at once all the same.
 	time.Sleep(17 * time.Second)
 	began := time.Now()
 	web.say("bob", "two")
-	cluster.Eventually(t, 30*time.Second, "a held poll is answered", func() bool { return poll.has("p:alice:bob", "two") })
+	cluster.Eventually(t, patience, "a held poll is answered", func() bool { return poll.has("p:alice:bob", "two") })
 	if took := time.Since(began); took > 2*time.Second {
 		t.Errorf("it took %v: nginx buffers", took)
 	}
 	poll.say("alice", "three")
-	cluster.Eventually(t, 30*time.Second, "the WebSocket brings it", func() bool { return web.has("p:alice:bob", "three") })
+	cluster.Eventually(t, patience, "the WebSocket brings it", func() bool { return web.has("p:alice:bob", "three") })
 
 	b.reload(syscall.SIGHUP)
 	web.say("bob", "four")
-	cluster.Eventually(t, 30*time.Second, "after a reload", func() bool { return poll.has("p:alice:bob", "four") })
+	cluster.Eventually(t, patience, "after a reload", func() bool { return poll.has("p:alice:bob", "four") })
 	for _, name := range []string{"httpentry-0", "httpentry-1"} {
 		s.Procs[name].Stop()
 		web.say("bob", "without "+name)
-		cluster.Eventually(t, 30*time.Second, "without "+name, func() bool { return poll.has("p:alice:bob", "without "+name) })
+		cluster.Eventually(t, patience, "without "+name, func() bool { return poll.has("p:alice:bob", "without "+name) })
 		s.Procs[name].Restart()
 	}
 	for _, path := range []string{"/metrics", "/readyz", "/healthz"} {
@@ -272,17 +272,17 @@ func behindHAProxy(t *testing.T, certs string) {
 	b := startHAProxy(t, certs, s.TCP)
 	alice, bob := b.through(s, "tls", "alice"), b.through(s, "tls", "bob")
 	alice.say("bob", "one")
-	cluster.Eventually(t, 30*time.Second, "it arrives", func() bool { return bob.has("p:alice:bob", "one") })
+	cluster.Eventually(t, patience, "it arrives", func() bool { return bob.has("p:alice:bob", "one") })
 
 	b.reload(syscall.SIGUSR2)
 	alice.say("bob", "after a reload")
-	cluster.Eventually(t, 30*time.Second, "after a reload", func() bool { return bob.has("p:alice:bob", "after a reload") })
+	cluster.Eventually(t, patience, "after a reload", func() bool { return bob.has("p:alice:bob", "after a reload") })
 	carol := b.through(s, "tls", "carol")
 	for _, name := range []string{"entry-0", "entry-1"} {
 		s.Procs[name].Stop()
 		alice.say("bob", "without "+name)
 		carol.say("bob", "without "+name)
-		cluster.Eventually(t, 30*time.Second, "without "+name, func() bool {
+		cluster.Eventually(t, patience, "without "+name, func() bool {
 			return bob.has("p:alice:bob", "without "+name) && bob.has("p:bob:carol", "without "+name)
 		})
 		s.Procs[name].Restart()

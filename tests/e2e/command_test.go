@@ -176,5 +176,5 @@ func TestChatWorksPiped(t *testing.T) {
 	if exit != 0 {
 		t.Fatalf("exit %d\n%s%s", exit, stdout, stderr)
 	}
-	cluster.Eventually(t, 30*time.Second, "bob gets the line", func() bool { return bob.has(conv, "hello from a pipe") })
+	cluster.Eventually(t, patience, "bob gets the line", func() bool { return bob.has(conv, "hello from a pipe") })
 }

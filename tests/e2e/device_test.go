@@ -7,10 +7,15 @@ import (
 	"testing"
 	"time"
 
+	"hongyan/idl/code"
 	"hongyan/internal/route"
 	hongyan "hongyan/sdk/go"
 	"hongyan/tests/e2e/cluster"
 )
+
+// patience is how long a test waits for what must come: a machine at work on a dozen servers
+// is slow now and then.
+const patience = time.Minute
 
 // device is one installation of a user, with all that it was shown.
 type device struct {
@@ -45,7 +50,7 @@ func openDevice(t testing.TB, s *cluster.System, uid, name, transport string, st
 		t.Fatal(err)
 	}
 	d.Client = client
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := client.Connect(ctx); err != nil {
 		t.Fatalf("%s over %s: %v", uid, transport, err)
@@ -120,11 +125,22 @@ func (d *device) unread(conv string) int64 {
 // say sends a text and waits for the ack.
 func (d *device) say(to, text string) hongyan.Sent {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	sent, err := d.Send(ctx, hongyan.Outgoing{To: to, Text: text})
 	if err != nil {
 		d.t.Fatalf("send %q to %s: %v", text, to, err)
 	}
 	return sent
+}
+
+// insist asks again while the answer asks for that.
+func insist(ctx context.Context, ask func() error) error {
+	for {
+		err := ask()
+		if !code.Of(err).Retryable() || ctx.Err() != nil {
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 }

@@ -63,7 +63,7 @@ func TestClusterFaults(t *testing.T) {
 
 func logicsComeAndGo(t *testing.T, s *cluster.System, _ *servers.Set, l *load.Load) {
 	extra := s.Add(t, "logic")
-	cluster.Eventually(t, 30*time.Second, "the fourth logic is known", func() bool { return s.Instances(t, "logic") == 4 })
+	cluster.Eventually(t, patience, "the fourth logic is known", func() bool { return s.Instances(t, "logic") == 4 })
 	l.Progresses(50)
 	extra.Stop()
 	l.Progresses(50)
@@ -94,7 +94,7 @@ func redisFlushed(t *testing.T, s *cluster.System, _ *servers.Set, l *load.Load)
 		t.Fatalf("FLUSHALL: %v %s", err, out)
 	}
 	client, caller := s.IMUI(t)
-	cluster.Eventually(t, 60*time.Second, "everybody is known to be online", func() bool {
+	cluster.Eventually(t, patience, "everybody is known to be online", func() bool {
 		for _, uid := range l.Users() {
 			r, err := client.Online(t.Context(), &platform.OnlineRequest{Caller: caller, Uids: []string{uid}})
 			if err != nil || len(r.Users) != 1 || !r.Users[0].Online {
@@ -141,7 +141,7 @@ func etcdAway(t *testing.T, s *cluster.System, own *servers.Set, l *load.Load) {
 	time.Sleep(time.Until(back))
 	l.Progresses(50)
 	own.Start("etcd")
-	cluster.Eventually(t, 30*time.Second, "all are registered again", func() bool { return s.Instances(t, "") == before })
+	cluster.Eventually(t, patience, "all are registered again", func() bool { return s.Instances(t, "") == before })
 }
 
 // sourceDies: the pair has no second replica, so the operator goes on without one, and says

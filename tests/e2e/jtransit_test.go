@@ -27,7 +27,7 @@ import (
 func serveExample(t *testing.T, addr string, service func(net.Listener) server.Server) (at string, stop func()) {
 	t.Helper()
 	var ln net.Listener
-	cluster.Eventually(t, 30*time.Second, "the port of a service", func() bool {
+	cluster.Eventually(t, patience, "the port of a service", func() bool {
 		var err error
 		ln, err = net.Listen("tcp", addr)
 		return err == nil
@@ -169,7 +169,7 @@ func answers(t *testing.T, d *device, name, data, text string, want code.Code) {
 	t.Helper()
 	var answer []byte
 	var err error
-	cluster.Eventually(t, 30*time.Second, fmt.Sprintf("%s answers %q, %s", name, text, want.Name()), func() bool {
+	cluster.Eventually(t, patience, fmt.Sprintf("%s answers %q, %s", name, text, want.Name()), func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		answer, err = d.Call(ctx, name, []byte(data))
@@ -217,7 +217,7 @@ func TestZZ11CallsChangeWhileTheSystemRuns(t *testing.T) {
 		stop()
 
 		stopShop()
-		cluster.Eventually(t, 30*time.Second, "the breaker opens", func() bool {
+		cluster.Eventually(t, patience, "the breaker opens", func() bool {
 			_, err := alice.Call(t.Context(), "order.get", []byte(`{"id":"o-alice"}`))
 			return code.Of(err) == code.Unavailable && strings.Contains(err.Error(), "left alone")
 		})

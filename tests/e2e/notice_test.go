@@ -36,7 +36,7 @@ func newEar(t *testing.T, s *cluster.System, uid, kind, transport string) *ear {
 		t.Fatal(err)
 	}
 	e.Client = client
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := client.Connect(ctx); err != nil {
 		t.Fatalf("%s over %s: %v", uid, transport, err)
@@ -86,7 +86,7 @@ func TestJT13EverybodyOnlineHearsANotice(t *testing.T) {
 		// Several queues of a broker keep no order among them.
 		want := map[*ear][]string{tcp: {"n1 sale {}", "n2 apps only ", "n3 last "}, ws: {"n1 sale {}", "n3 last "}, poll: {"n1 sale {}", "n3 last "}}
 		for e, want := range want {
-			cluster.Eventually(t, 30*time.Second, fmt.Sprintf("%v is heard", want), func() bool {
+			cluster.Eventually(t, patience, fmt.Sprintf("%v is heard", want), func() bool {
 				return slices.Equal(want, named(e.list()))
 			})
 		}
