@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"hongyan/idl/code"
 	"hongyan/idl/im"
 	"hongyan/internal/wire"
 	"hongyan/sdk/go/core"
@@ -210,6 +211,11 @@ func (d *device) restart(now time.Time) {
 		panic(err)
 	}
 	d.boot(saved)
+	for _, q := range d.core.Outbox() { // it may have died between saving this and showing it
+		if q.Failed != code.OK {
+			d.app.failed(now, core.Failed{ClientMsgID: q.ClientMsgID, Outgoing: q.Outgoing, Err: code.Errorf(q.Failed, "before the restart")})
+		}
+	}
 	d.retry, d.tries = now.Add(scaled(d.luck.Float64(), time.Second)), 0
 }
 

@@ -116,10 +116,11 @@ func (h *history) acked(d *device, id string, m *im.Message) {
 	}
 }
 
+// failedWith: the user was told that it will not be stored, maybe for the second time.
 func (h *history) failedWith(id string, c code.Code) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if s := h.sends[id]; s != nil {
+	if s := h.sends[id]; s != nil && s.failed != c {
 		s.failed, s.refused = c, time.Now()
 	}
 }
