@@ -180,10 +180,7 @@ func answers(t *testing.T, d *device, name, data, text string, want code.Code) {
 // TestZZ11CallsChangeWhileTheSystemRuns: calls and IDLs are put, changed, broken and taken
 // away under load, and no call fails; a service that dies is left alone and found again.
 func TestZZ11CallsChangeWhileTheSystemRuns(t *testing.T) {
-	cluster.ForEachWith(t, "values: {interval: 50ms}\n", func(t *testing.T, s *cluster.System) {
-		if s.Shape != "dev" && s.Shape != "processes" {
-			t.Skip("its live values are in etcd, not in a file")
-		}
+	cluster.ForEmbedded(t, "values: {interval: 50ms}\n", func(t *testing.T, s *cluster.System) { // a cluster has its values in etcd
 		shopAt, stopShop := serveExample(t, "127.0.0.1:0", shop)
 		stockAt, _ := serveExample(t, "127.0.0.1:0", warehouse)
 		l := &live{filepath.Join(s.Data, "values.yaml"), map[string]string{}}
@@ -259,10 +256,7 @@ func TestZZ11ThePlatformIsAskedBeforeAMessageIsStored(t *testing.T) {
 	config := fmt.Sprintf(`logic: {hooks: {before_send: {call: may.talk}}}
 jtransit: {calls: {may.talk: {idl: %q, service: Orders, method: MayTalk, addresses: [%q]}}}
 `, absolute(t, "orders/orders.proto"), at)
-	cluster.ForEachWith(t, config, func(t *testing.T, s *cluster.System) {
-		if s.Shape != "dev" && s.Shape != "processes" {
-			t.Skip("the shop is one for all shapes, and stops in the first")
-		}
+	cluster.ForEmbedded(t, config, func(t *testing.T, s *cluster.System) { // the shop is one for all shapes, and stops in the last
 		alice := newDevice(t, s, "alice", "a1", "ws")
 		say := func(to string) error {
 			_, err := alice.Send(t.Context(), hongyan.Outgoing{To: to, Text: "hello"})

@@ -49,14 +49,31 @@ func ForEach(t *testing.T, test func(t *testing.T, s *System)) {
 // ForEachWith is ForEach with more configuration: lines of YAML for every process.
 func ForEachWith(t *testing.T, config string, test func(t *testing.T, s *System)) {
 	t.Helper()
+	ForEmbedded(t, config, test)
+	onAllEngines(t, config, test)
+}
+
+// ForEmbedded runs a test over the shapes with embedded parts: dev, then processes.
+func ForEmbedded(t *testing.T, config string, test func(t *testing.T, s *System)) {
+	t.Helper()
 	t.Run("dev", func(t *testing.T) { test(t, dev(t, config)) })
-	ForEachCluster(t, config, test)
+	onProcesses(t, config, test)
 }
 
 // ForEachCluster is ForEachWith without dev.
 func ForEachCluster(t *testing.T, config string, test func(t *testing.T, s *System)) {
 	t.Helper()
+	onProcesses(t, config, test)
+	onAllEngines(t, config, test)
+}
+
+func onProcesses(t *testing.T, config string, test func(t *testing.T, s *System)) {
+	t.Helper()
 	t.Run("processes", func(t *testing.T) { test(t, start(t, single, config)) })
+}
+
+func onAllEngines(t *testing.T, config string, test func(t *testing.T, s *System)) {
+	t.Helper()
 	for _, name := range engineNames() {
 		t.Run(name, func(t *testing.T) { test(t, onEngines(t, name, config, nil)) })
 	}
