@@ -77,7 +77,7 @@ func (p *pair) waiting(t *testing.T, done <-chan error) {
 	})
 }
 
-// schema makes a database with all tables, which lasts as long as the pair.
+// schema makes a database with all tables, on both servers, which lasts as long as the pair.
 func (p *pair) schema(t *testing.T) (source, replica sqlstore.Config) {
 	t.Helper()
 	database := p.source.Lasting(t)
@@ -85,6 +85,7 @@ func (p *pair) schema(t *testing.T) (source, replica sqlstore.Config) {
 	if _, err := sqlstore.Migrate(context.Background(), source); err != nil {
 		t.Fatal(err)
 	}
+	opened(t, replica)
 	return source, replica
 }
 
