@@ -213,7 +213,11 @@ func (p *process) addIMUI(addr string, queue mq.Queue, others ...rpc.Service) (s
 	p.onStop(leave)
 	p.add(stageWork, "announcement of imui", func(run context.Context) error {
 		defer context.AfterFunc(run, leave)()
-		return imui.Announce(ctx, p.center, cmp.Or(p.cfg.Cluster.Advertise, at))
+		err := imui.Announce(ctx, p.center, cmp.Or(p.cfg.Cluster.Advertise, at))
+		if err == nil {
+			<-run.Done() // it is taken back first of all; who calls already is still served
+		}
+		return err
 	})
 	return at, nil
 }

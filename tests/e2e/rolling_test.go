@@ -74,7 +74,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	}
 	time.Sleep(300 * time.Millisecond)
 	for _, name := range []string{"entry-0", "entry-1"} {
-		s.Procs[name].Stop()
+		s.Procs[name].Signal(syscall.SIGTERM)
 	}
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("two signals took %v", took)

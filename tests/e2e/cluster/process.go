@@ -137,12 +137,40 @@ func (p *Process) start() error {
 }
 
 // Kill is kill -9: it returns when the process is gone.
-func (p *Process) Kill() { p.signal(syscall.SIGKILL) }
+func (p *Process) Kill() { p.Signal(syscall.SIGKILL) }
 
-// Stop is SIGTERM, and kill -9 if that takes more than 20 s.
-func (p *Process) Stop() { p.signal(syscall.SIGTERM) }
+// Stop is SIGTERM: one that was running has to end with exit code 0.
+func (p *Process) Stop() {
+	p.t.Helper()
+	if p.running() {
+		p.Signal(syscall.SIGTERM)
+		if err := p.Exit(); err != nil {
+			p.t.Errorf("%s after SIGTERM: %v", p.Name, err)
+		}
+	}
+}
 
-func (p *Process) signal(sig syscall.Signal) {
+func (p *Process) running() bool {
+	p.mu.Lock()
+	done := p.done
+	p.mu.Unlock()
+	select {
+	case <-done:
+		return false
+	default:
+		return done != nil // nil: it was never started
+	}
+}
+
+// Exit is how the process ended; nil is exit code 0.
+func (p *Process) Exit() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+// Signal sends one and returns when the process is gone, after kill -9 if that takes more than 20 s.
+func (p *Process) Signal(sig syscall.Signal) {
 	p.mu.Lock()
 	cmd, done := p.cmd, p.done
 	p.mu.Unlock()
