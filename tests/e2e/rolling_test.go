@@ -50,7 +50,7 @@ func TestP15StoppedGatewaySendsItsClientsElsewhere(t *testing.T) {
 			began := time.Now()
 			s.Procs[victim].Stop()
 			took := time.Since(began)
-			if took > delay+5*time.Second {
+			if took > delay+15*time.Second {
 				t.Errorf("%s took %v to stop", victim, took)
 			}
 			l.Progresses(100)
@@ -76,7 +76,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	for _, name := range []string{"entry-0", "entry-1"} {
 		s.Procs[name].Signal(syscall.SIGTERM)
 	}
-	if took := time.Since(began); took > 3*time.Second {
+	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("two signals took %v", took)
 	}
 	for _, name := range []string{"entry-0", "entry-1"} {

@@ -101,7 +101,7 @@ func TestCompactedWatchIsListedAnew(t *testing.T) {
 			t.Fatal(err)
 		}
 		k.set(false)
-		eventually(t, 5*time.Second, "the newest is known", func() bool {
+		eventually(t, inTime, "the newest is known", func() bool {
 			v, _ := c.Value(t.Context(), "k")
 			gone, _ := c.Value(t.Context(), "gone")
 			return string(v.Data) == fmt.Sprint(round, 4) && gone.Data == nil
@@ -135,7 +135,7 @@ func TestPasswords(t *testing.T) {
 	cfg.Snapshot = filepath.Join(t.TempDir(), "control.json")
 	c, watcher := open(t, cfg), open(t, other)
 	register(t, c, control.Instance{Tier: "logic", Slot: -1, Addr: "a:1", Boot: "1"})
-	eventually(t, 10*time.Second, "seen", func() bool { return slotsOf(watcher, "logic") == "1: 0=a:1" })
+	eventually(t, inTime, "seen", func() bool { return slotsOf(watcher, "logic") == "1: 0=a:1" })
 
 	s.Kill("etcd") // tokens that were given are forgotten
 	time.Sleep(time.Second)
@@ -146,14 +146,14 @@ func TestPasswords(t *testing.T) {
 	register(t, again, control.Instance{Tier: "logic", Slot: -1, Addr: "a:1", Boot: "2"})
 	time.Sleep(time.Second)
 	s.Start("etcd")
-	eventually(t, 10*time.Second, "the new life is seen", func() bool {
+	eventually(t, inTime, "the new life is seen", func() bool {
 		m, _ := watcher.Members(t.Context(), "logic")
 		return len(m.Instances) == 1 && m.Instances[0].Boot == "2"
 	})
 	if _, err := again.PutValue(t.Context(), "k", []byte("v"), control.AnyRevision); err != nil {
 		t.Error(err)
 	}
-	eventually(t, 10*time.Second, "the watch goes on", func() bool { v, _ := watcher.Value(t.Context(), "k"); return v.Data != nil })
+	eventually(t, inTime, "the watch goes on", func() bool { v, _ := watcher.Value(t.Context(), "k"); return v.Data != nil })
 	time.Sleep(2 * cfg.Lease)
 	if got := slotsOf(watcher, "logic"); got != "1: 0=a:1" {
 		t.Errorf("two leases later: %s", got) // what etcd forgot would be noticed by now

@@ -111,8 +111,8 @@ func startCluster(t *testing.T, url string) (*cluster, Config) {
 	}
 	k.seen = watchTier(t, k.b, "logic")
 	for _, c := range []*Center{k.a, k.b, k.c} {
-		eventually(t, 10*time.Second, "all are known", func() bool { return slotsOf(c, "logic") == "3: 0=a:1 1=b:1 2=c:1" })
-		eventually(t, 10*time.Second, "the value is known", func() bool { v, _ := c.Value(t.Context(), "config/entry"); return v.Data != nil })
+		eventually(t, inTime, "all are known", func() bool { return slotsOf(c, "logic") == "3: 0=a:1 1=b:1 2=c:1" })
+		eventually(t, inTime, "the value is known", func() bool { v, _ := c.Value(t.Context(), "config/entry"); return v.Data != nil })
 		if got := endpoints(t, c); got != "[o:1]" {
 			t.Fatalf("service %s", got)
 		}
@@ -176,11 +176,11 @@ func TestP7EtcdIsAwayForLongerThanTheLease(t *testing.T) {
 	time.Sleep(time.Until(down.Add(outage)))
 	s.Start("etcd")
 	up := time.Now()
-	took := eventually(t, 10*time.Second, "all are registered in etcd", func() bool {
+	took := eventually(t, inTime, "all are registered in etcd", func() bool {
 		return registeredAs(t, k.client, cfg, "logic") == "0=a:1 1=b:1 2=c:1"
 	})
 	t.Logf("all registered %s after etcd was back", took)
-	eventually(t, 10*time.Second, "b knows the new life of c", func() bool {
+	eventually(t, inTime, "b knows the new life of c", func() bool {
 		m, _ := k.b.Members(t.Context(), "logic")
 		return len(m.Instances) == 3 && m.Instances[2].Boot == "2"
 	})
@@ -194,7 +194,7 @@ func TestP7EtcdIsAwayForLongerThanTheLease(t *testing.T) {
 	if _, err := k.a.PutValue(t.Context(), "config/entry", []byte("after"), control.AnyRevision); err != nil {
 		t.Error(err)
 	}
-	eventually(t, 10*time.Second, "the restarted process follows again", func() bool {
+	eventually(t, inTime, "the restarted process follows again", func() bool {
 		v, _ := c2.Value(t.Context(), "config/entry")
 		return string(v.Data) == "after"
 	})
@@ -224,7 +224,7 @@ func TestPausedEtcdDropsNobody(t *testing.T) {
 	s.Signal("etcd", syscall.SIGSTOP)
 	time.Sleep(outage)
 	s.Signal("etcd", syscall.SIGCONT)
-	eventually(t, 10*time.Second, "all are registered in etcd", func() bool {
+	eventually(t, inTime, "all are registered in etcd", func() bool {
 		return !k.b.isAway() && registeredAs(t, k.client, cfg, "logic") == "0=a:1 1=b:1 2=c:1"
 	})
 	time.Sleep(2 * cfg.Lease)
@@ -246,7 +246,7 @@ func TestEtcdLosesItsData(t *testing.T) {
 	s.Kill("etcd")
 	time.Sleep(time.Second)
 	s.Replace("etcd")
-	eventually(t, 10*time.Second, "all are registered in etcd", func() bool {
+	eventually(t, inTime, "all are registered in etcd", func() bool {
 		return registeredAs(t, k.client, cfg, "logic") == "0=a:1 1=b:1 2=c:1"
 	})
 	time.Sleep(2 * cfg.Lease)
@@ -270,5 +270,5 @@ func TestEtcdLosesItsData(t *testing.T) {
 	if _, err := k.a.PutValue(t.Context(), "config/entry", []byte("anew"), 0); err != nil {
 		t.Error(err)
 	}
-	eventually(t, 10*time.Second, "it is set again", func() bool { v, _ := k.b.Value(t.Context(), "config/entry"); return string(v.Data) == "anew" })
+	eventually(t, inTime, "it is set again", func() bool { v, _ := k.b.Value(t.Context(), "config/entry"); return string(v.Data) == "anew" })
 }
