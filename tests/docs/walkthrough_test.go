@@ -18,23 +18,6 @@ import (
 	"hongyan/tests/e2e/cluster"
 )
 
-// serve runs a service of the platform until the test ends.
-func serve(t *testing.T, service func(net.Listener) server.Server) (addr string) {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	svc := service(ln)
-	done := make(chan error, 1)
-	go func() { done <- svc.Run() }()
-	t.Cleanup(func() {
-		_ = svc.Stop()
-		<-done
-	})
-	return ln.Addr().String()
-}
-
 // TestExamplesWalkThrough runs every line of examples/README.md, in order, in one shell,
 // against a hongyan dev and services at ports of their own.
 func TestExamplesWalkThrough(t *testing.T) {
@@ -44,9 +27,10 @@ func TestExamplesWalkThrough(t *testing.T) {
 	dir := t.TempDir()
 	ports := cluster.FreePorts(t, 3)
 	port := func(i int) string { return ports[i][strings.LastIndexByte(ports[i], ':')+1:] }
+	shop, _ := cluster.ServeExample(t, "127.0.0.1:0", func(ln net.Listener) server.Server { return orders.New(ln, &orders.Shop{}) })
+	warehouse, _ := cluster.ServeExample(t, "127.0.0.1:0", func(ln net.Listener) server.Server { return stock.New(ln, &stock.Warehouse{}) })
 	at := strings.NewReplacer(
-		"127.0.0.1:9700", serve(t, func(ln net.Listener) server.Server { return orders.New(ln, &orders.Shop{}) }),
-		"127.0.0.1:9701", serve(t, func(ln net.Listener) server.Server { return stock.New(ln, &stock.Warehouse{}) }),
+		"127.0.0.1:9700", shop, "127.0.0.1:9701", warehouse,
 		"127.0.0.1:8000", ports[1], "127.0.0.1:9000", ports[2],
 		"bin/hongyan", cluster.Binary(t), "--data data", "--data "+dir, " data/", " "+dir+"/",
 	)

@@ -23,26 +23,6 @@ import (
 	"hongyan/tests/e2e/cluster"
 )
 
-// serveExample runs a service of the platform until the test ends, or until stop.
-func serveExample(t *testing.T, addr string, service func(net.Listener) server.Server) (at string, stop func()) {
-	t.Helper()
-	var ln net.Listener
-	cluster.Eventually(t, patience, "the port of a service", func() bool {
-		var err error
-		ln, err = net.Listen("tcp", addr)
-		return err == nil
-	})
-	svc := service(ln)
-	done := make(chan error, 1)
-	go func() { done <- svc.Run() }()
-	stop = sync.OnceFunc(func() {
-		_ = svc.Stop()
-		<-done
-	})
-	t.Cleanup(stop)
-	return ln.Addr().String(), stop
-}
-
 func shop(ln net.Listener) server.Server      { return orders.New(ln, &orders.Shop{}) }
 func warehouse(ln net.Listener) server.Server { return stock.New(ln, &stock.Warehouse{}) }
 
@@ -72,8 +52,8 @@ const anOrder = `{"id":"o-alice","buyer":"alice","status":"PAID","cents":"12900"
 // TestZZ11CallReachesAPlatformService: a client's CALL reaches services that know nothing
 // of IM, of protobuf and of thrift, in the user's name, and the answer comes back as JSON.
 func TestZZ11CallReachesAPlatformService(t *testing.T) {
-	shopAt, _ := serveExample(t, "127.0.0.1:0", shop)
-	stockAt, _ := serveExample(t, "127.0.0.1:0", warehouse)
+	shopAt, _ := cluster.ServeExample(t, "127.0.0.1:0", shop)
+	stockAt, _ := cluster.ServeExample(t, "127.0.0.1:0", warehouse)
 	calls := fmt.Sprintf(`jtransit: {calls: {
   order.get: {idl: %q, service: Orders, method: Get, addresses: [%q]},
   stock.reserve: {idl: %q, service: Inventory, method: Reserve, addresses: [%q]}}}
@@ -181,8 +161,8 @@ func answers(t *testing.T, d *device, name, data, text string, want code.Code) {
 // away under load, and no call fails; a service that dies is left alone and found again.
 func TestZZ11CallsChangeWhileTheSystemRuns(t *testing.T) {
 	cluster.ForEmbedded(t, "values: {interval: 50ms}\n", func(t *testing.T, s *cluster.System) { // a cluster has its values in etcd
-		shopAt, stopShop := serveExample(t, "127.0.0.1:0", shop)
-		stockAt, _ := serveExample(t, "127.0.0.1:0", warehouse)
+		shopAt, stopShop := cluster.ServeExample(t, "127.0.0.1:0", shop)
+		stockAt, _ := cluster.ServeExample(t, "127.0.0.1:0", warehouse)
 		l := &live{filepath.Join(s.Data, "values.yaml"), map[string]string{}}
 		alice := newDevice(t, s, "alice", "a1", "tcp")
 		answers(t, alice, "order.get", `{}`, "", code.Unsupported)
@@ -218,7 +198,7 @@ func TestZZ11CallsChangeWhileTheSystemRuns(t *testing.T) {
 			_, err := alice.Call(t.Context(), "order.get", []byte(`{"id":"o-alice"}`))
 			return code.Of(err) == code.Unavailable && strings.Contains(err.Error(), "left alone")
 		})
-		serveExample(t, shopAt, shop)
+		cluster.ServeExample(t, shopAt, shop)
 		answers(t, alice, "order.get", `{"id":"o-alice"}`, anOrder, code.OK)
 
 		l.put(t, "jtransit/calls/order.get", "")
@@ -252,7 +232,7 @@ func underLoad(t *testing.T, d *device, name, data string) (stop func()) {
 // TestZZ11ThePlatformIsAskedBeforeAMessageIsStored: who may talk to whom is the platform's
 // word; while it gives none, messages are sent.
 func TestZZ11ThePlatformIsAskedBeforeAMessageIsStored(t *testing.T) {
-	at, stop := serveExample(t, "127.0.0.1:0", shop)
+	at, stop := cluster.ServeExample(t, "127.0.0.1:0", shop)
 	config := fmt.Sprintf(`logic: {hooks: {before_send: {call: may.talk}}}
 jtransit: {calls: {may.talk: {idl: %q, service: Orders, method: MayTalk, addresses: [%q]}}}
 `, absolute(t, "orders/orders.proto"), at)
