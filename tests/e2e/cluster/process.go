@@ -137,16 +137,16 @@ func (p *Process) start() error {
 }
 
 // Kill is kill -9: it returns when the process is gone.
-func (p *Process) Kill() { p.Signal(syscall.SIGKILL) }
+func (p *Process) Kill() { _ = p.Signal(syscall.SIGKILL) }
 
 // Stop is SIGTERM: one that was running has to end with exit code 0.
 func (p *Process) Stop() {
 	p.t.Helper()
-	if p.running() {
-		p.Signal(syscall.SIGTERM)
-		if err := p.Exit(); err != nil {
-			p.t.Errorf("%s after SIGTERM: %v", p.Name, err)
-		}
+	if !p.running() {
+		return
+	}
+	if err := p.Signal(syscall.SIGTERM); err != nil {
+		p.t.Errorf("%s after SIGTERM: %v", p.Name, err)
 	}
 }
 
@@ -162,20 +162,14 @@ func (p *Process) running() bool {
 	}
 }
 
-// Exit is how the process ended; nil is exit code 0.
-func (p *Process) Exit() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.err
-}
-
 // Signal sends one and returns when the process is gone, after kill -9 if that takes more than 20 s.
-func (p *Process) Signal(sig syscall.Signal) {
+// The error is how it ended; nil is exit code 0.
+func (p *Process) Signal(sig syscall.Signal) error {
 	p.mu.Lock()
 	cmd, done := p.cmd, p.done
 	p.mu.Unlock()
 	if cmd == nil || cmd.Process == nil {
-		return
+		return nil
 	}
 	_ = cmd.Process.Signal(sig)
 	select {
@@ -185,6 +179,9 @@ func (p *Process) Signal(sig syscall.Signal) {
 		_ = cmd.Process.Kill()
 		<-done
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
 }
 
 // PID of the running process.
